@@ -1,0 +1,1 @@
+//! Headers → flows with TCP state.

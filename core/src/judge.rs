@@ -1,0 +1,1 @@
+//! Evidence → proposals. See the judge's own pages.

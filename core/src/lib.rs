@@ -1,0 +1,29 @@
+//! What NetGuard knows and decides.
+//!
+//! Pure: no IO, no async, no clock, no randomness. `now` and hash seeds are arguments, so that a replay of the same
+//! packets, evidence or commands gives the same result on every machine. `Cargo.toml` and `clippy.toml` keep it so.
+//!
+//! * [`packet`] bytes → header
+//! * [`flow`] headers → flows with TCP state
+//! * [`evidence`] flows → mergeable per-subject evidence
+//! * [`judge`] evidence → proposals
+//! * [`policy`] the table of kinds and the operator's settings
+//! * [`ledger`] the replicated state: `apply(command) → changes`
+//! * [`plan`] desired × actual → actions
+//! * [`shard`] which coordinator owns a subject
+
+pub mod decision;
+pub mod evidence;
+pub mod flow;
+pub mod identity;
+pub mod judge;
+pub mod kind;
+pub mod ledger;
+pub mod net;
+pub mod packet;
+pub mod plan;
+pub mod policy;
+pub mod shard;
+pub mod subject;
+pub mod time;
+pub mod trace;

@@ -1,0 +1,10 @@
+//! The table of kinds and the operator's settings over it.
+//!
+//! Policy is cluster state: versioned, shown, diffed and rolled back by `netguard-admin policy`. Its defaults stand in
+//! [`KINDS`], from which docs/kinds.md is rendered.
+
+mod settings;
+mod table;
+
+pub use settings::{KindSettings, Mode, Policy, PolicyError};
+pub use table::{KINDS, KindRow, Measure, row};

@@ -1,0 +1,1 @@
+//! Wire → domain by `TryFrom`, domain → wire by `From`: nowhere else.
