@@ -1,1 +1,5 @@
-//! Room under construction.
+//! The coordinator: agents' service, judging, Raft, store, push.
+//!
+//! * [`authority`] the two certificate authorities and what they sign
+
+pub mod authority;
