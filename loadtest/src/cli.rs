@@ -1,6 +1,12 @@
 //! The command line of `netguard-lab`.
 
-use crate::evaluate::{self, EvaluateArgs};
+use crate::{
+    evaluate::{self, EvaluateArgs},
+    web::{
+        client::{self, ClientArgs},
+        server::{self, ServeArgs},
+    },
+};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -16,11 +22,28 @@ pub struct Cli {
 pub enum Command {
     /// Judge capture files and compare with what is known of them.
     Evaluate(EvaluateArgs),
+    /// A host's web server.
+    #[command(hide = true)]
+    ServeHttp(ServeArgs),
+    /// The innocent client.
+    #[command(hide = true)]
+    Client(ClientArgs),
 }
 
 /// Runs a command to its end.
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Evaluate(args) => evaluate::run(&args),
+        Command::ServeHttp(args) => done(runtime()?.block_on(server::run(&args))),
+        Command::Client(args) => done(runtime()?.block_on(client::run(&args))),
     }
+}
+
+fn done(result: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+/// One thread: the lab enters its namespace with it, and every socket and process it makes is inside.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }

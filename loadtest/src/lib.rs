@@ -8,3 +8,5 @@
 
 pub mod cli;
 pub mod evaluate;
+pub mod web;
+pub mod world;
