@@ -7,6 +7,7 @@ use crate::{
     trace::TraceParent,
 };
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// 128 random bits from whoever asks: the same request is applied once, however often it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -25,6 +26,22 @@ pub enum Actor {
     Judge(u64),
     /// The leader itself: expiry, set-up.
     Leader(u64),
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Identity(identity) => identity.fmt(f),
+            Self::Judge(node) => write!(f, "judge@{node}"),
+            Self::Leader(node) => write!(f, "leader@{node}"),
+        }
+    }
+}
+
+impl fmt::Display for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
 }
 
 /// Agents the registry knows.
@@ -183,7 +200,7 @@ pub enum Refusal {
     AgentExists { role: Role, agent: String },
     #[error("no agent {role}/{agent} is enrolled")]
     NoAgent { role: Role, agent: String },
-    #[error("{role}/{agent} is revoked")]
+    #[error("{role}/{agent} is revoked; its name is free again 72 h after its last certificate ended")]
     Revoked { role: Role, agent: String },
     #[error(
         "the policy was changed meanwhile: it is at version {current}, the change was made against {base}"

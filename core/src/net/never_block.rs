@@ -22,6 +22,12 @@ impl NeverBlock {
         Self { entries: builtin_never_block().into_iter().chain(entries).collect() }
     }
 
+    /// The given entries alone.
+    #[must_use]
+    pub fn with_only(entries: impl IntoIterator<Item = NeverBlockEntry>) -> Self {
+        Self { entries: entries.into_iter().collect() }
+    }
+
     #[must_use]
     pub fn entries(&self) -> &[NeverBlockEntry] {
         &self.entries

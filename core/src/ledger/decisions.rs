@@ -1,0 +1,275 @@
+use super::{Change, Entry, Ledger, LedgerError, Outcome, Refusal, SetDigest, apply::Context, state::Due};
+use crate::{
+    decision::{Decision, DecisionId, Origin, Proof, Score, Target, Verb},
+    net::{NeverBlock, Prefix},
+    time::Timestamp,
+};
+use rpds::RedBlackTreeMapSync;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Live decisions: twice the 100,000 addresses the kernel's sets are measured with.
+pub const MAX_DECISIONS: usize = 200_000;
+/// Ended decisions kept for `explain`.
+pub const MAX_ENDED: usize = 1_000;
+/// Decisions named in one outcome; the audit says how many there were.
+pub const MAX_DECISIONS_IN_OUTCOME: usize = 1_000;
+
+/// A decision that is no longer live, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedDecision {
+    pub decision: Decision,
+    pub ended_at: Timestamp,
+    pub why: EndReason,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EndReason {
+    Expired,
+    Unblocked {
+        by: String,
+        reason: String,
+    },
+    Allowlisted {
+        prefix: Prefix,
+    },
+    /// A coordinator put an address of it on its never-block list.
+    NeverBlock {
+        owner: String,
+    },
+    /// An enforced decision took a simulated one's place.
+    Replaced {
+        by: DecisionId,
+    },
+}
+
+/// Live decisions, at most one for each verb and target, and those that ended lately.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Decisions {
+    pub(super) live: RedBlackTreeMapSync<DecisionId, Decision>,
+    pub(super) ended: RedBlackTreeMapSync<u64, EndedDecision>,
+    ended_so_far: u64,
+    pub(super) digest: SetDigest,
+    /// New automatic enforced decisions of the last minute, by second.
+    pub(super) pace: Vec<(u64, u32)>,
+    #[serde(skip)]
+    by_target: RedBlackTreeMapSync<(Target, Verb), DecisionId>,
+}
+
+/// What a responder is told of a decision.
+pub(super) fn entry(decision: &Decision) -> Entry {
+    Entry {
+        decision: decision.id,
+        verb: decision.verb,
+        target: decision.target,
+        expires_at: decision.expires_at,
+        trace: decision.trace.clone(),
+        revision: decision.revision,
+    }
+}
+
+impl Decisions {
+    pub(super) fn on(&self, target: Target, verb: Verb) -> Option<&Decision> {
+        self.live.get(self.by_target.get(&(target, verb))?)
+    }
+
+    pub(super) fn index(&mut self) -> Result<(), LedgerError> {
+        self.by_target = self.live.values().map(|d| ((d.target, d.verb), d.id)).collect();
+        if self.by_target.size() == self.live.size() {
+            Ok(())
+        } else {
+            Err(LedgerError::Damaged("two decisions on one target"))
+        }
+    }
+
+    pub(super) fn digest_from_scratch(&self) -> SetDigest {
+        let mut digest = SetDigest::default();
+        for decision in self.live.values().filter(|decision| !decision.simulated) {
+            digest.insert(&entry(decision));
+        }
+        digest
+    }
+}
+
+impl Ledger {
+    /// Puts a decision into the list, in place of one with the same id if there is one.
+    pub(super) fn put(&mut self, context: &mut Context<'_>, mut decision: Decision) -> Decision {
+        if let Some(before) = self.decisions.live.get(&decision.id) {
+            if !before.simulated {
+                self.decisions.digest.remove(&entry(before));
+            }
+            self.derived.due.remove_mut(&(before.expires_at, Due::Decision(before.id)));
+        }
+        decision.revision = context.revision;
+        if !decision.simulated {
+            self.decisions.digest.insert(&entry(&decision));
+            context.changes.push(Change::Put(entry(&decision)));
+        } else {
+            // Nothing changes for responders, so no revision is spent on it.
+            decision.revision = self.revision;
+        }
+        self.derived.due.insert_mut((decision.expires_at, Due::Decision(decision.id)));
+        self.decisions.by_target.insert_mut((decision.target, decision.verb), decision.id);
+        self.decisions.live.insert_mut(decision.id, decision.clone());
+        decision
+    }
+
+    /// Takes decisions off the list and keeps them among the ended.
+    pub(super) fn end(&mut self, context: &mut Context<'_>, ids: &[DecisionId], why: &EndReason) -> Vec<Decision> {
+        let mut ended = Vec::with_capacity(ids.len().min(MAX_DECISIONS_IN_OUTCOME));
+        for id in ids {
+            let Some(decision) = self.decisions.live.get(id).cloned() else { continue };
+            self.decisions.live.remove_mut(id);
+            self.decisions.by_target.remove_mut(&(decision.target, decision.verb));
+            self.derived.due.remove_mut(&(decision.expires_at, Due::Decision(*id)));
+            if !decision.simulated {
+                self.decisions.digest.remove(&entry(&decision));
+                context.changes.push(Change::Remove { verb: decision.verb, target: decision.target });
+            }
+            let kept =
+                EndedDecision { decision: decision.clone(), ended_at: context.now, why: why.clone() };
+            self.decisions.ended.insert_mut(self.decisions.ended_so_far, kept);
+            self.decisions.ended_so_far += 1;
+            if self.decisions.ended.size() > MAX_ENDED
+                && let Some(oldest) = self.decisions.ended.first().map(|(number, _)| *number)
+            {
+                self.decisions.ended.remove_mut(&oldest);
+            }
+            if ended.len() < MAX_DECISIONS_IN_OUTCOME {
+                ended.push(decision);
+            }
+        }
+        ended
+    }
+
+    /// As [`Self::end`], and the audit says how many.
+    pub(super) fn lift(&mut self, context: &mut Context<'_>, ids: &[DecisionId], why: &EndReason) -> Vec<Decision> {
+        context.note = Some(format!("{} lifted", ids.len()));
+        self.end(context, ids, why)
+    }
+
+    /// Live decisions about sources that `protected` overlaps, in whatever form it carries them.
+    pub(super) fn overlapping_ids(&self, protected: &NeverBlock) -> Vec<DecisionId> {
+        self.decisions()
+            .filter(|d| matches!(&d.target, Target::Source(source) if protected.overlap(source).is_some()))
+            .map(|decision| decision.id)
+            .collect()
+    }
+
+    /// An admin's own word: enforced whatever the mode. On a target that is decided upon already the later end of the
+    /// two counts, so that a second block never shortens the first; to shorten it, lift it first.
+    pub(super) fn admin_block(
+        &mut self,
+        context: &mut Context<'_>,
+        id: DecisionId,
+        verb: Verb,
+        prefix: Prefix,
+        ttl_seconds: u64,
+        reason: &str,
+    ) -> Result<Outcome, Refusal> {
+        let target = Target::Source(prefix);
+        if verb == Verb::Shield {
+            return Err(Refusal::VerbTarget { verb, target });
+        }
+        let policy = self.policy();
+        let widest = if prefix.is_ipv4() { policy.widest_ipv4_prefix } else { policy.widest_ipv6_prefix };
+        if prefix.prefix_len() < widest.max(1) {
+            return Err(Refusal::TooWide { prefix, widest: widest.max(1) });
+        }
+        let max = policy.max_ttl_seconds;
+        if !(1..=max).contains(&ttl_seconds) {
+            return Err(Refusal::Ttl { seconds: ttl_seconds, max });
+        }
+        context.check_text("reason", reason)?;
+        self.check_never_block(&prefix)?;
+        self.check_new_id(id)?;
+        let expires_at = context.now.saturating_add(Duration::from_secs(ttl_seconds));
+        let decision = match self.decisions.on(target, verb).cloned() {
+            Some(live) if !live.simulated => Decision {
+                origin: Origin::Admin,
+                reason: reason.to_owned(),
+                expires_at: live.expires_at.max(expires_at),
+                ..live
+            },
+            simulated => {
+                self.check_room()?;
+                if let Some(simulated) = simulated {
+                    self.end(context, &[simulated.id], &EndReason::Replaced { by: id });
+                }
+                Decision {
+                    id,
+                    verb,
+                    target,
+                    origin: Origin::Admin,
+                    kinds: Vec::new(),
+                    score: Score::default(),
+                    proof: Proof::None,
+                    sensors: Vec::new(),
+                    sample_flows: Vec::new(),
+                    reason: reason.to_owned(),
+                    created_at: context.now,
+                    expires_at,
+                    revision: 0,
+                    trace: context.trace.clone(),
+                    simulated: false,
+                    first_packet_at: None,
+                    threshold_at: None,
+                }
+            }
+        };
+        Ok(Outcome::Decisions(vec![self.put(context, decision)]))
+    }
+
+    pub(super) fn unblock_prefix(
+        &mut self,
+        context: &mut Context<'_>,
+        prefix: &Prefix,
+        reason: &str,
+    ) -> Result<Outcome, Refusal> {
+        context.check_text("reason", reason)?;
+        let within = |source: &Prefix| {
+            source.prefix_len() >= prefix.prefix_len() && prefix.contains(source.address())
+        };
+        let ids: Vec<DecisionId> = self
+            .decisions()
+            .filter(|decision| matches!(&decision.target, Target::Source(source) if within(source)))
+            .map(|decision| decision.id)
+            .collect();
+        if ids.is_empty() {
+            return Err(Refusal::NoDecision { what: prefix.to_string() });
+        }
+        let why = EndReason::Unblocked { by: context.actor.to_string(), reason: reason.to_owned() };
+        Ok(Outcome::Decisions(self.lift(context, &ids, &why)))
+    }
+
+    pub(super) fn unblock_decision(
+        &mut self,
+        context: &mut Context<'_>,
+        id: DecisionId,
+        reason: &str,
+    ) -> Result<Outcome, Refusal> {
+        context.check_text("reason", reason)?;
+        if self.decision(id).is_none() {
+            return Err(Refusal::NoDecision { what: id.to_string() });
+        }
+        let why = EndReason::Unblocked { by: context.actor.to_string(), reason: reason.to_owned() };
+        Ok(Outcome::Decisions(self.lift(context, &[id], &why)))
+    }
+
+    pub(super) fn check_new_id(&self, id: DecisionId) -> Result<(), Refusal> {
+        if self.decision(id).is_some() {
+            return Err(Refusal::BadValue {
+                what: "a decision's id".to_owned(),
+                takes: "a new one: this id is in use, try again".to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_room(&self) -> Result<(), Refusal> {
+        if self.decisions.live.size() >= MAX_DECISIONS {
+            return Err(Refusal::Full { what: "the list of decisions".to_owned(), limit: MAX_DECISIONS as u64 });
+        }
+        Ok(())
+    }
+}
