@@ -147,7 +147,10 @@ impl Ledger {
             return bad("a coordinator's join token", "no name: the cluster gives the node its number");
         }
         if name.is_some_and(|name| !is_name(name)) {
-            return bad("an agent's name", "1 to 63 of a-z, 0-9, '.', '_', '-', starting with a letter or digit");
+            return bad(
+                "an agent's name",
+                "1 to 63 of a-z, 0-9, '.', '_', '-', starting with a letter or digit",
+            );
         }
         if !(1..=MAX_TOKEN_TTL_SECONDS).contains(&ttl_seconds) {
             return bad("a join token's life", "1 s to 2592000 s (30 days)");
@@ -156,7 +159,10 @@ impl Ledger {
             return bad("a join token's id", "a new one: this id is in use, try again");
         }
         if self.registry.tokens.size() - self.registry.closed.size() >= MAX_OPEN_TOKENS {
-            return Err(Refusal::Full { what: "the list of open tokens".to_owned(), limit: MAX_OPEN_TOKENS as u64 });
+            return Err(Refusal::Full {
+                what: "the list of open tokens".to_owned(),
+                limit: MAX_OPEN_TOKENS as u64,
+            });
         }
         let expires_at = context.now.saturating_add(Duration::from_secs(ttl_seconds));
         let token = Token {
@@ -174,7 +180,11 @@ impl Ledger {
         Ok(Outcome::Token { id, expires_at })
     }
 
-    pub(super) fn token_revoke(&mut self, context: &mut Context<'_>, id: TokenId) -> Result<Outcome, Refusal> {
+    pub(super) fn token_revoke(
+        &mut self,
+        context: &mut Context<'_>,
+        id: TokenId,
+    ) -> Result<Outcome, Refusal> {
         let token = self.registry.tokens.get(&id).ok_or(Refusal::Token)?;
         match token.state {
             TokenState::Open => {}
@@ -228,7 +238,10 @@ impl Ledger {
         let key = (role, agent.clone());
         match self.registry.agents.get(&key) {
             None if self.registry.agents.size() >= MAX_AGENTS => {
-                return Err(Refusal::Full { what: "the registry of agents".to_owned(), limit: MAX_AGENTS as u64 });
+                return Err(Refusal::Full {
+                    what: "the registry of agents".to_owned(),
+                    limit: MAX_AGENTS as u64,
+                });
             }
             None => {}
             Some(known) if known.revoked.is_none() => return Err(Refusal::AgentExists { role, agent }),
@@ -306,7 +319,10 @@ impl Ledger {
             return Err(Refusal::NoAgent { role, agent: agent.to_owned() });
         }
         if self.registry.agents.size() >= MAX_AGENTS {
-            return Err(Refusal::Full { what: "the registry of agents".to_owned(), limit: MAX_AGENTS as u64 });
+            return Err(Refusal::Full {
+                what: "the registry of agents".to_owned(),
+                limit: MAX_AGENTS as u64,
+            });
         }
         let row = Agent {
             role,

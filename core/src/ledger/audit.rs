@@ -114,7 +114,9 @@ impl Command {
         match self {
             Self::Initialise { cluster, .. } => cluster.clone(),
             Self::Propose { decision } => format!("{} {}", decision.verb, decision.target),
-            Self::AdminBlock { verb, prefix, ttl_seconds, .. } => format!("{verb} {prefix} for {ttl_seconds} s"),
+            Self::AdminBlock { verb, prefix, ttl_seconds, .. } => {
+                format!("{verb} {prefix} for {ttl_seconds} s")
+            }
             Self::UnblockPrefix { prefix, .. }
             | Self::AllowlistAdd { prefix, .. }
             | Self::AllowlistRemove { prefix } => prefix.to_string(),
@@ -127,7 +129,9 @@ impl Command {
             }
             Self::TokenRevoke { id } => id.to_string(),
             Self::Enrol { token, agent, .. } => format!("{agent} with token {token}"),
-            Self::Renewed { role, agent, .. } | Self::AgentRevoke { role, agent, .. } => format!("{role}/{agent}"),
+            Self::Renewed { role, agent, .. } | Self::AgentRevoke { role, agent, .. } => {
+                format!("{role}/{agent}")
+            }
             Self::MembershipChanged { what } => what.clone(),
         }
     }

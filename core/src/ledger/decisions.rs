@@ -115,7 +115,12 @@ impl Ledger {
     }
 
     /// Takes decisions off the list and keeps them among the ended.
-    pub(super) fn end(&mut self, context: &mut Context<'_>, ids: &[DecisionId], why: &EndReason) -> Vec<Decision> {
+    pub(super) fn end(
+        &mut self,
+        context: &mut Context<'_>,
+        ids: &[DecisionId],
+        why: &EndReason,
+    ) -> Vec<Decision> {
         let mut ended = Vec::with_capacity(ids.len().min(MAX_DECISIONS_IN_OUTCOME));
         for id in ids {
             let Some(decision) = self.decisions.live.get(id).cloned() else { continue };
@@ -126,8 +131,7 @@ impl Ledger {
                 self.decisions.digest.remove(&entry(&decision));
                 context.changes.push(Change::Remove { verb: decision.verb, target: decision.target });
             }
-            let kept =
-                EndedDecision { decision: decision.clone(), ended_at: context.now, why: why.clone() };
+            let kept = EndedDecision { decision: decision.clone(), ended_at: context.now, why: why.clone() };
             self.decisions.ended.insert_mut(self.decisions.ended_so_far, kept);
             self.decisions.ended_so_far += 1;
             if self.decisions.ended.size() > MAX_ENDED
@@ -143,7 +147,12 @@ impl Ledger {
     }
 
     /// As [`Self::end`], and the audit says how many.
-    pub(super) fn lift(&mut self, context: &mut Context<'_>, ids: &[DecisionId], why: &EndReason) -> Vec<Decision> {
+    pub(super) fn lift(
+        &mut self,
+        context: &mut Context<'_>,
+        ids: &[DecisionId],
+        why: &EndReason,
+    ) -> Vec<Decision> {
         context.note = Some(format!("{} lifted", ids.len()));
         self.end(context, ids, why)
     }
@@ -227,9 +236,8 @@ impl Ledger {
         reason: &str,
     ) -> Result<Outcome, Refusal> {
         context.check_text("reason", reason)?;
-        let within = |source: &Prefix| {
-            source.prefix_len() >= prefix.prefix_len() && prefix.contains(source.address())
-        };
+        let within =
+            |source: &Prefix| source.prefix_len() >= prefix.prefix_len() && prefix.contains(source.address());
         let ids: Vec<DecisionId> = self
             .decisions()
             .filter(|decision| matches!(&decision.target, Target::Source(source) if within(source)))
@@ -268,7 +276,10 @@ impl Ledger {
 
     pub(super) fn check_room(&self) -> Result<(), Refusal> {
         if self.decisions.live.size() >= MAX_DECISIONS {
-            return Err(Refusal::Full { what: "the list of decisions".to_owned(), limit: MAX_DECISIONS as u64 });
+            return Err(Refusal::Full {
+                what: "the list of decisions".to_owned(),
+                limit: MAX_DECISIONS as u64,
+            });
         }
         Ok(())
     }

@@ -37,10 +37,7 @@ impl Default for Policies {
 
 impl Policies {
     pub(super) fn current(&self) -> (u64, Policy) {
-        self.versions
-            .last()
-            .map(|(version, applied)| (*version, applied.policy.clone()))
-            .unwrap_or_default()
+        self.versions.last().map(|(version, applied)| (*version, applied.policy.clone())).unwrap_or_default()
     }
 }
 

@@ -49,7 +49,9 @@ impl Ledger {
         let live = self.decisions.on(target, verb).cloned();
         match live {
             Some(live) if !live.simulated && decision.simulated => Ok(Outcome::Unchanged),
-            Some(live) if live.simulated == decision.simulated => Ok(self.prolong(context, live, decision, ttl)),
+            Some(live) if live.simulated == decision.simulated => {
+                Ok(self.prolong(context, live, decision, ttl))
+            }
             live => {
                 if live.as_ref().is_none_or(|live| live.id != decision.id) {
                     self.check_new_id(decision.id)?;

@@ -138,8 +138,9 @@ impl Ledger {
     /// Live decisions about sources that share an address with `prefix`.
     pub fn decisions_overlapping(&self, prefix: &Prefix) -> impl Iterator<Item = &Decision> {
         let prefix = *prefix;
-        self.decisions()
-            .filter(move |decision| matches!(decision.target, Target::Source(source) if source.overlaps(&prefix)))
+        self.decisions().filter(
+            move |decision| matches!(decision.target, Target::Source(source) if source.overlaps(&prefix)),
+        )
     }
 
     /// What ended lately, oldest first.
@@ -275,7 +276,9 @@ impl Ledger {
 /// Why bytes are no ledger.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    #[error("the state is of format {found}, this version reads {FORMAT}: was it written by a newer coordinator?")]
+    #[error(
+        "the state is of format {found}, this version reads {FORMAT}: was it written by a newer coordinator?"
+    )]
     Format { found: u16 },
     #[error("the state does not fit together: {0}")]
     Damaged(&'static str),
