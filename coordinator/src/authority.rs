@@ -11,7 +11,8 @@ mod leaf;
 
 pub use ca::{AuthorityError, CertificateAuthority, Issued};
 pub use csr::{CsrError, MAX_CSR_BYTES, public_key_of};
-pub(crate) use files::{create_private_dir, make_durable, read_private, write_private, write_public};
+pub use files::FileError;
+pub(crate) use files::{create_private_dir, make_durable, read_public, write_public};
 pub use leaf::{
     ADMIN_LIFETIME, AGENT_LIFETIME, COORDINATOR_LIFETIME, ServerIdentities, lifetime_of, server_identities,
 };

@@ -16,7 +16,9 @@ pub const fn code_of(refusal: &Refusal) -> Code {
         | Refusal::VerbTarget { .. }
         | Refusal::Policy(_)
         | Refusal::BadValue { .. } => Code::InvalidArgument,
-        Refusal::NoDecision { .. } | Refusal::NotAllowlisted { .. } | Refusal::NoAgent { .. } => Code::NotFound,
+        Refusal::NoDecision { .. } | Refusal::NotAllowlisted { .. } | Refusal::NoAgent { .. } => {
+            Code::NotFound
+        }
         Refusal::Token => Code::PermissionDenied,
         Refusal::AgentExists { .. } => Code::AlreadyExists,
         Refusal::PolicyVersion { .. } => Code::Aborted,

@@ -69,6 +69,7 @@ pub const ROLE_TABLE: &[Row] = &[
     unary("/netguard.peer.v1.RaftService/AppendEntries", COORDINATOR),
     unary("/netguard.peer.v1.RaftService/Vote", COORDINATOR),
     unary("/netguard.peer.v1.RaftService/InstallSnapshot", COORDINATOR),
+    unary("/netguard.peer.v1.RaftService/Ping", COORDINATOR),
     unary("/netguard.peer.v1.ClusterService/Propose", COORDINATOR),
     unary("/netguard.peer.v1.ClusterService/ReadIndex", COORDINATOR),
     unary("/netguard.peer.v1.ClusterService/ChangeMembership", COORDINATOR),

@@ -150,6 +150,8 @@ pub enum AuthorityError {
     File(#[from] FileError),
     #[error("the certificate authority is broken: {what}")]
     Broken { what: String },
+    #[error(transparent)]
+    Request(#[from] super::CsrError),
     #[error("the certificate authority could not sign: {0}")]
     Signing(#[from] rcgen::Error),
     #[error("the certificate authority expired at {at}: a new one has to be made")]
