@@ -3,7 +3,7 @@
 //! Invariants: the server is verified against the CA of our own identity and the expected name; connecting gives up
 //! after 3 s and a dead peer is noticed within 10 s.
 
-use crate::identity::Identity;
+use crate::{crypto, identity::Identity};
 use std::{error::Error as _, time::Duration};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
@@ -47,11 +47,16 @@ impl ClientError {
         let mut source = error.source();
         let mut tls = false;
         while let Some(error) = source {
-            why = error.to_string();
-            tls |= error.downcast_ref::<rustls::Error>().is_some();
-            if let Some(inner) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
-                tls |= inner.downcast_ref::<rustls::Error>().is_some();
+            let inside = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+            let refusal = error
+                .downcast_ref::<rustls::Error>()
+                .or_else(|| inside.and_then(|inside| inside.downcast_ref::<rustls::Error>()));
+            if let Some(refusal) = refusal {
+                tls = true;
+                why = crypto::reason(refusal);
+                break;
             }
+            why = error.to_string();
             source = error.source();
         }
         if tls { Self::Untrusted { address, why } } else { Self::Unreachable { address, why } }

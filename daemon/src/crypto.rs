@@ -43,3 +43,11 @@ pub fn install() {
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     PROVIDER.clone()
 }
+
+/// What an operator needs to read of a TLS error: the rule itself where it was one of ours.
+pub(crate) fn reason(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidCertificate(rustls::CertificateError::Other(other)) => other.0.to_string(),
+        other => other.to_string(),
+    }
+}

@@ -14,3 +14,5 @@ pub mod readiness;
 pub mod renewal;
 pub mod server;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;

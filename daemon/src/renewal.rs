@@ -128,3 +128,58 @@ where
         .context("the renewed identity was not stored; check the disk")?;
     Ok(new)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{self, Ca};
+
+    fn short(id: &str, seconds: u64) -> rcgen::CertificateParams {
+        let mut params = testing::agent(id);
+        params.not_before = time::OffsetDateTime::now_utc() - Duration::from_secs(1);
+        params.not_after = params.not_before + Duration::from_secs(seconds);
+        params
+    }
+
+    #[test]
+    fn renewal_is_due_around_half_of_the_life() {
+        let identity = Ca::new().identity(&short("web-1", 1_000));
+        let after = |jitter| due_at(&identity, jitter).duration_since(identity.not_before).unwrap().as_secs();
+        assert_eq!([after(-0.1), after(0.0), after(0.1)], [400, 500, 600]);
+    }
+
+    #[tokio::test]
+    async fn a_short_certificate_is_renewed_with_a_new_key_and_stored() {
+        let ca = Arc::new(Ca::new());
+        let directory = tempfile::tempdir().unwrap();
+        let first = ca.identity(&short("web-1", 4));
+        first.store(directory.path()).unwrap();
+        let stop = CancellationToken::new();
+        let mut watch = start(first.clone(), directory.path(), stop.clone(), move |csr| {
+            let ca = ca.clone();
+            async move { Ok(ca.certify(&csr, short("web-1", 3_600))) }
+        });
+        tokio::time::timeout(Duration::from_secs(10), watch.changed()).await.unwrap().unwrap();
+        let renewed = watch.borrow().clone();
+        assert_ne!(renewed.key_pem, first.key_pem);
+        assert!(renewed.not_after > first.not_after);
+        assert_eq!(Identity::load(directory.path()).unwrap().serial, renewed.serial);
+        stop.cancel();
+    }
+
+    #[tokio::test]
+    async fn an_answer_for_somebody_else_is_not_taken() {
+        let ca = Ca::new();
+        let directory = tempfile::tempdir().unwrap();
+        let first = ca.agent("web-1");
+        first.store(directory.path()).unwrap();
+        let store = IdentityDir::at(directory.path());
+        let other = async |csr: Vec<u8>| Ok(ca.certify(&csr, testing::agent("web-2")));
+        let error = once(&first, &store, &other).await.unwrap_err();
+        assert!(format!("{error:#}").contains("web-2"), "{error:#}");
+        let foreign = Ca::new();
+        let foreign = async |csr: Vec<u8>| Ok(foreign.certify(&csr, testing::agent("web-1")));
+        assert!(once(&first, &store, &foreign).await.is_err());
+        assert_eq!(Identity::load(directory.path()).unwrap().serial, first.serial);
+    }
+}

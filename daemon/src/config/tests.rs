@@ -68,7 +68,8 @@ fn repeated_keys_are_errors_in_structs_maps_and_below() {
         let (line, problem) = refused(text);
         assert!(line.is_some() && problem.contains("duplicate"), "{text} -> {line:?} {problem}");
     }
-    assert_eq!(refused("name: a\nlimits:\n  a:\n    x: 1\n    x: 2\n").0, Some(3).or(Some(5)));
+    assert_eq!(refused("name: a\nlimits:\n  a:\n    x: 1\n    y: 1\n    x: 2\n").0, Some(6));
+    assert_eq!(refused("name: a\nlisten:\n  agents: x\nname: b\n").0, Some(4));
 }
 
 #[test]
@@ -109,7 +110,9 @@ fn a_number_is_not_a_duration() {
 
 #[test]
 fn deep_nesting_is_an_error_and_not_a_crash() {
-    assert!(read(&format!("name: {}\n", "[".repeat(100_000))).is_err());
+    assert!(refused(&format!("name: {}\n", "[".repeat(1_000_000))).1.contains("deep"));
+    assert!(read(&format!("name: {}x\n", "- ".repeat(100_000))).is_err());
+    assert!(read(&format!("name:\n{}x\n", "- ".repeat(100_000))).is_err());
 }
 
 fn written(directory: &tempfile::TempDir, name: &str, text: impl AsRef<[u8]>, mode: u32) -> PathBuf {

@@ -4,7 +4,7 @@ use super::{
     slots::{Slot, Slots},
     stream::{PeerInfo, TlsStream},
 };
-use crate::{backoff::Backoff, identity::peer_identity_from_cert, metrics::Dropped};
+use crate::{backoff::Backoff, crypto, identity::peer_identity_from_cert, metrics::Dropped};
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -182,13 +182,7 @@ async fn handshake(
     Ok(TlsStream::new(inner, PeerInfo { remote, cert }, ends, slot))
 }
 
-/// rustls wraps our own rules; what matters is the innermost text.
 fn reason(error: &io::Error) -> String {
-    let mut text = error.to_string();
-    if let Some(rustls::Error::InvalidCertificate(rustls::CertificateError::Other(other))) =
-        error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>())
-    {
-        text = other.0.to_string();
-    }
-    text
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    tls.map_or_else(|| error.to_string(), crypto::reason)
 }
