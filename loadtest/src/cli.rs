@@ -1,11 +1,13 @@
 //! The command line of `netguard-lab`.
 
 use crate::{
+    demo::{self, DemoArgs},
     evaluate::{self, EvaluateArgs},
     web::{
         client::{self, ClientArgs},
         server::{self, ServeArgs},
     },
+    world::become_root,
 };
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -20,6 +22,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Show real attacks being stopped on every host while the leader is killed.
+    Demo(DemoArgs),
     /// Judge capture files and compare with what is known of them.
     Evaluate(EvaluateArgs),
     /// A host's web server.
@@ -33,6 +37,10 @@ pub enum Command {
 /// Runs a command to its end.
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
+        Command::Demo(args) => {
+            become_root()?;
+            runtime()?.block_on(demo::run(&args))
+        }
         Command::Evaluate(args) => evaluate::run(&args),
         Command::ServeHttp(args) => done(runtime()?.block_on(server::run(&args))),
         Command::Client(args) => done(runtime()?.block_on(client::run(&args))),

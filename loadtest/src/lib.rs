@@ -7,6 +7,9 @@
 #![allow(clippy::print_stdout, reason = "the lab is a command-line program: it speaks on standard output")]
 
 pub mod cli;
+pub mod demo;
 pub mod evaluate;
+pub mod figures;
+pub mod fleet;
 pub mod web;
 pub mod world;

@@ -13,11 +13,14 @@ use anyhow::{Context, bail};
 use namespace::{Namespace, ip, ip_batch};
 use rustix::fs::{FlockOperation, flock};
 use std::{
+    cell::Cell,
+    collections::BTreeSet,
     fmt::Write as _,
     fs::File,
     net::Ipv4Addr,
     path::{Path, PathBuf},
 };
+use tokio::signal::unix::{SignalKind, signal};
 
 /// The network all namespaces share: private (RFC 1918), and seen by nobody but them.
 pub const NETWORK: &str = "10.77.0.0/24";
@@ -25,7 +28,7 @@ pub const NETWORK: &str = "10.77.0.0/24";
 /// sources end there.
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 
-/// Who lives in the world.
+/// How many of each live in the world.
 pub const COORDINATORS: usize = 3;
 pub const HOSTS: usize = 4;
 pub const ATTACKERS: usize = 5;
@@ -34,7 +37,7 @@ pub const ATTACKERS: usize = 5;
 #[derive(Debug)]
 pub struct World {
     prefix: String,
-    switch: String,
+    switch: Namespace,
     /// Where the lab itself sits when it speaks to the cluster.
     pub control: Namespace,
     pub coordinators: Vec<Namespace>,
@@ -42,7 +45,7 @@ pub struct World {
     pub attackers: Vec<Namespace>,
     pub innocent: Namespace,
     scratch: PathBuf,
-    keep_scratch: bool,
+    keep_scratch: Cell<bool>,
     /// Held as long as the lab lives: how another lab tells a living one from leftovers.
     _lock: File,
 }
@@ -69,7 +72,7 @@ impl World {
                 .collect()
         };
         let world = Self {
-            switch: format!("{prefix}switch"),
+            switch: Namespace::new(format!("{prefix}switch"), 1),
             control: Namespace::new(format!("{prefix}control"), 2),
             coordinators: group("coordinator", COORDINATORS, 11),
             hosts: group("host", HOSTS, 21),
@@ -77,7 +80,7 @@ impl World {
             innocent: Namespace::new(format!("{prefix}innocent"), 50),
             prefix,
             scratch,
-            keep_scratch: false,
+            keep_scratch: Cell::new(false),
             _lock: lock,
         };
         world.build()?;
@@ -85,7 +88,7 @@ impl World {
     }
 
     fn build(&self) -> anyhow::Result<()> {
-        let mut names = format!("netns add {}\n", self.switch);
+        let mut names = format!("netns add {}\n", self.switch.name());
         let mut links = format!(
             "link set lo up\nlink add bridge0 type bridge forward_delay 0 mcast_snooping 0\n\
              addr add {GATEWAY}/24 dev bridge0\nlink set bridge0 up\n"
@@ -99,7 +102,9 @@ impl World {
             )?;
         }
         ip_batch(&[], &names)?;
-        ip_batch(&["-n", &self.switch], &links)?;
+        ip_batch(&["-n", self.switch.name()], &links)?;
+        // A new namespace takes this over from the machine: nothing is to be forwarded, nor refused by ICMP.
+        self.switch.within(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "0"))??;
         for namespace in self.members() {
             let setup = format!(
                 "link set lo up\naddr add {}/24 dev eth0\naddr add {}/64 dev eth0 nodad\nlink set eth0 up\n\
@@ -127,26 +132,51 @@ impl World {
     }
 
     /// Leaves the files of this run where they are, for whoever looks for the cause of a failure.
-    pub fn keep_scratch(&mut self) {
-        self.keep_scratch = true;
+    pub fn keep_scratch(&self) {
+        if !self.keep_scratch.replace(true) {
+            eprintln!("the logs are kept in {}", self.scratch.display());
+        }
     }
 }
 
 impl Drop for World {
     fn drop(&mut self) {
         remove_namespaces(&self.prefix);
-        if !self.keep_scratch {
+        if !self.keep_scratch.get() {
             let _ = std::fs::remove_dir_all(&self.scratch);
         }
     }
 }
 
+/// Makes a world, moves the calling thread into its control namespace, and does `work` there until it is done or
+/// somebody interrupts it (SIGINT, SIGTERM, SIGHUP). The world is gone afterwards.
+pub async fn in_world<T>(work: impl AsyncFnOnce(&World) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    // Before anything is made: from here on a signal ends the lab in order.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let world = World::create()?;
+    world.control.enter()?;
+    tokio::select! {
+        result = work(&world) => {
+            if result.is_err() {
+                world.keep_scratch();
+            }
+            result
+        }
+        _ = interrupt.recv() => bail!("interrupted"),
+        _ = terminate.recv() => bail!("terminated"),
+        _ = hang_up.recv() => bail!("the terminal is gone"),
+    }
+}
+
 /// Removes the namespaces of labs that no longer run.
 fn remove_leftovers() -> anyhow::Result<()> {
-    for name in namespace_names()? {
-        let Some((prefix, pid)) = lab_of(&name) else { continue };
+    let names = namespace_names()?;
+    let labs: BTreeSet<_> = names.iter().filter_map(|name| lab_of(name)).collect();
+    for (prefix, pid) in labs {
         if !is_alive(pid) {
-            eprintln!("removing what a lab that did not end in order left behind ({name})");
+            eprintln!("removing what a lab that did not end in order left behind ({prefix}…)");
             remove_namespaces(prefix);
             let _ = std::fs::remove_dir_all(scratch_of(pid));
         }

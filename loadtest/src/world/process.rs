@@ -50,6 +50,8 @@ impl Process {
             .args(args)
             .stdout(file.try_clone()?)
             .stderr(file)
+            // Tools that leave files where they are started (hydra) leave them here.
+            .current_dir(logs)
             // Ctrl-C on the terminal is for the lab, which then ends its processes in order.
             .process_group(0)
             .spawn()

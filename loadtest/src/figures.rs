@@ -1,0 +1,83 @@
+//! Figures out of measurements: milliseconds, and what of many stands for all.
+
+use netguard_core::time::Timestamp;
+use serde::Serialize;
+
+/// Milliseconds from one point in time to a later one; zero when it is not later.
+#[must_use]
+pub fn milliseconds(from: Timestamp, to: Timestamp) -> f64 {
+    round(to.since(from).as_secs_f64() * 1e3)
+}
+
+/// To the microsecond: more digits than the clock has say nothing.
+fn round(milliseconds: f64) -> f64 {
+    (milliseconds * 1e3).round() / 1e3
+}
+
+/// Smallest, middle and largest of a handful, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Spread {
+    pub min: f64,
+    pub p50: f64,
+    pub max: f64,
+}
+
+impl Spread {
+    /// None of nothing.
+    #[must_use]
+    pub fn of(values: &[f64]) -> Option<Self> {
+        let sorted = sorted(values);
+        Some(Self { min: *sorted.first()?, p50: quantile(&sorted, 50)?, max: *sorted.last()? })
+    }
+}
+
+/// Middle, 99th percentile and largest of many, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Percentiles {
+    pub p50: f64,
+    pub p99: f64,
+    pub max: f64,
+}
+
+impl Percentiles {
+    /// None of nothing.
+    #[must_use]
+    pub fn of(values: &[f64]) -> Option<Self> {
+        let sorted = sorted(values);
+        Some(Self { p50: quantile(&sorted, 50)?, p99: quantile(&sorted, 99)?, max: *sorted.last()? })
+    }
+}
+
+fn sorted(values: &[f64]) -> Vec<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted
+}
+
+/// The smallest value that at least `percent` of all values do not exceed (nearest rank).
+fn quantile(sorted: &[f64], percent: usize) -> Option<f64> {
+    let rank = (sorted.len() * percent).div_ceil(100);
+    sorted.get(rank.saturating_sub(1)).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_values_that_were_measured() {
+        let hundred: Vec<_> = (1..=100).rev().map(f64::from).collect();
+        assert_eq!(Percentiles::of(&hundred), Some(Percentiles { p50: 50.0, p99: 99.0, max: 100.0 }));
+        assert_eq!(Percentiles::of(&[7.0]), Some(Percentiles { p50: 7.0, p99: 7.0, max: 7.0 }));
+        assert_eq!(Percentiles::of(&[]), None);
+        assert_eq!(Spread::of(&[3.0, 1.0, 2.0, 9.0]), Some(Spread { min: 1.0, p50: 2.0, max: 9.0 }));
+        assert_eq!(Spread::of(&[]), None);
+    }
+
+    #[test]
+    fn time_does_not_run_backwards() {
+        let at = Timestamp::from_micros;
+        assert_eq!(milliseconds(at(1_000), at(3_500)).to_bits(), 2.5_f64.to_bits());
+        assert_eq!(milliseconds(at(3_500), at(1_000)).to_bits(), 0.0_f64.to_bits());
+    }
+}
