@@ -3,8 +3,10 @@
 //! Policy is cluster state: versioned, shown, diffed and rolled back by `netguard-admin policy`. Its defaults stand in
 //! [`KINDS`], from which docs/kinds.md is rendered.
 
+mod rule;
 mod settings;
 mod table;
 
+pub use rule::Rule;
 pub use settings::{KindSettings, Mode, Policy, PolicyError};
-pub use table::{KINDS, KindRow, Measure, row};
+pub use table::{KINDS, KindRow, Measure, Slow, row};

@@ -16,6 +16,13 @@ pub enum Measure {
     UnansweredSyns,
 }
 
+/// A second threshold over a longer window, for those who take their time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slow {
+    pub threshold: u64,
+    pub window_seconds: u64,
+}
+
 /// One kind of detection: a row, not a class.
 #[derive(Debug, Clone, Copy)]
 pub struct KindRow {
@@ -23,6 +30,7 @@ pub struct KindRow {
     pub measure: Measure,
     pub threshold: u64,
     pub window_seconds: u64,
+    pub slow: Option<Slow>,
     /// 0 to 100 points at the threshold; `act_score` is 100 by default.
     pub weight: u32,
     /// 0 to 100: how seldom it is wrong.
@@ -47,6 +55,7 @@ pub const KINDS: &[KindRow] = &[
         measure: Measure::FailedPorts,
         threshold: 15,
         window_seconds: 300,
+        slow: Some(Slow { threshold: 60, window_seconds: 3600 }),
         weight: 100,
         confidence: 90,
         spoofable: true,
@@ -62,6 +71,7 @@ pub const KINDS: &[KindRow] = &[
         measure: Measure::FailedHosts,
         threshold: 25,
         window_seconds: 300,
+        slow: Some(Slow { threshold: 25, window_seconds: 3600 }),
         weight: 100,
         confidence: 85,
         spoofable: true,
@@ -78,6 +88,7 @@ pub const KINDS: &[KindRow] = &[
         measure: Measure::ShortLoginSessions,
         threshold: 6,
         window_seconds: 60,
+        slow: Some(Slow { threshold: 30, window_seconds: 1800 }),
         weight: 100,
         confidence: 85,
         spoofable: false,
@@ -93,6 +104,7 @@ pub const KINDS: &[KindRow] = &[
         measure: Measure::UnansweredSyns,
         threshold: 1_000,
         window_seconds: 10,
+        slow: Some(Slow { threshold: 300, window_seconds: 120 }),
         weight: 100,
         confidence: 90,
         spoofable: true,
