@@ -22,7 +22,7 @@ pub use proposal::Proposal;
 use crate::{
     decision::{MAX_SENSORS, Proof, Target, Verb},
     evidence::EvidenceRecord,
-    policy::Policy,
+    policy::{Mode, Policy},
     subject::Subject,
     time::Timestamp,
     trace::TraceParent,
@@ -31,7 +31,7 @@ use foldhash::quality::FixedState;
 use hashbrown::{HashMap, HashSet};
 use measure::Reading;
 use std::{sync::Arc, time::Duration};
-use subject::{Key, SubjectState};
+use subject::{Key, Proposed, SubjectState};
 
 /// The fleet as the coordinator knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -253,7 +253,7 @@ fn judge(
     let now = arrival.now;
     state.absorb(record, at, now, longest);
     let severest = if matches!(key, Key::Service(_)) { Verb::Shield } else { Verb::Block };
-    if state.holds(severest, now).is_some() {
+    if state.holds(severest, policy, now) {
         return None;
     }
     let readings = readings(key, state, policy, now, fleet);
@@ -261,7 +261,7 @@ fn judge(
     let faded = state.carried.map(|carried| score::decayed(carried, now, half_life));
     score::carry(&mut state.carried, &readings, now, half_life);
     let verdict = score::verdict(&readings, &faded, u64::from(policy.act_score) * 1000)?;
-    if state.holds(verdict.verb, now).is_some() {
+    if state.holds(verdict.verb, policy, now) {
         return None;
     }
     if let Key::Neighbourhood(_) = key {
@@ -272,7 +272,8 @@ fn judge(
         }
     }
     let leading = verdict.readings.first()?;
-    let ttl = leading.rule.ttl;
+    let (kind, ttl) = (leading.rule.row.kind, leading.rule.ttl);
+    let simulated = policy.mode_of(kind) == Mode::Simulate;
     let service = if let Key::Service(service) = key { Some(*service) } else { None };
     let mut sensors: Vec<String> =
         verdict.readings.iter().flat_map(|reading| &reading.sensors).map(ToString::to_string).collect();
@@ -293,7 +294,7 @@ fn judge(
         threshold_at: record.last_packet,
         score: verdict.score,
     };
-    state.note(verdict.verb, now, ttl);
+    state.note(Proposed { verb: verdict.verb, kind, simulated, at: now, ttl });
     Some(proposal)
 }
 

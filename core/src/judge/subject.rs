@@ -7,7 +7,9 @@ use super::{
 use crate::{
     decision::{MAX_SAMPLE_FLOWS, Target, Verb},
     evidence::{EvidenceRecord, Fact},
+    kind::Kind,
     net::Prefix,
+    policy::{Mode, Policy},
     subject::{Service, Subject},
     time::Timestamp,
 };
@@ -65,6 +67,9 @@ impl Key {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Proposed {
     pub(super) verb: Verb,
+    /// The leading kind, and whether the policy only simulated it then.
+    pub(super) kind: Kind,
+    pub(super) simulated: bool,
     pub(super) at: Timestamp,
     pub(super) ttl: Duration,
 }
@@ -166,14 +171,19 @@ impl SubjectState {
         sensors.iter().filter(acquainted).count() as u64
     }
 
-    /// Whether `verb`, or a severer one, was proposed less than half its TTL ago.
-    pub(super) fn holds(&self, verb: Verb, now: Timestamp) -> Option<&Proposed> {
-        self.proposed.iter().find(|p| p.verb >= verb && now < p.at.saturating_add(p.ttl / 2))
+    /// Whether `verb`, or a severer one, was proposed less than half its TTL ago. What was only simulated then and
+    /// would be enforced by now does not count.
+    pub(super) fn holds(&self, verb: Verb, policy: &Policy, now: Timestamp) -> bool {
+        self.proposed.iter().any(|p| {
+            p.verb >= verb
+                && now < p.at.saturating_add(p.ttl / 2)
+                && !(p.simulated && policy.mode_of(p.kind) == Mode::Enforce)
+        })
     }
 
-    pub(super) fn note(&mut self, verb: Verb, now: Timestamp, ttl: Duration) {
-        self.forget(verb);
-        self.proposed.push(Proposed { verb, at: now, ttl });
+    pub(super) fn note(&mut self, proposed: Proposed) {
+        self.forget(proposed.verb);
+        self.proposed.push(proposed);
     }
 
     pub(super) fn forget(&mut self, verb: Verb) {

@@ -304,6 +304,18 @@ fn a_proposal_is_repeated_only_after_half_its_ttl_and_with_fresh_evidence() {
 }
 
 #[test]
+fn what_was_simulated_is_proposed_again_once_it_would_be_enforced() {
+    let mut court = Court::with_sensors(1);
+    let scan =
+        |court: &mut Court| court.hears("a", |r| (1..=15).for_each(|port| failed(r, 1, port)), SCANNER);
+    assert_eq!(scan(&mut court).len(), 1);
+    assert_eq!(scan(&mut court), []);
+    court.policy.mode = Mode::Enforce;
+    assert_eq!(verbs(&scan(&mut court)), throttled(Kind::PortScan));
+    assert_eq!(scan(&mut court), []);
+}
+
+#[test]
 fn two_kinds_support_each_other_but_one_packet_is_not_two_opinions() {
     let mut court = Court::with_sensors(1);
     court.hears("a", |r| (1..=12).for_each(|port| failed(r, 1, port)), SCANNER);

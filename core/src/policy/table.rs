@@ -6,14 +6,30 @@ use crate::{
 /// What is compared with a kind's threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Measure {
-    /// Distinct ports tried without success, on all hosts together.
+    /// Distinct ports tried without success, on all hosts together. One sensor's view of about one port on each of
+    /// many hosts is peer-to-peer, not a scan: there, three ports a further host are taken off.
     FailedPorts,
-    /// Distinct own hosts tried without success, on all sensors together.
+    /// Distinct own hosts tried without success, on all sensors together; less those the source has more working
+    /// connections with than failing ones. One sensor's view is treated as for ports, the other way round.
     FailedHosts,
-    /// Short sessions with login services.
+    /// Short sessions with login services, each with its own completed handshake.
     ShortLoginSessions,
-    /// Bare SYNs to one service beyond the handshakes completed with it.
+    /// SYNs to one service that were not completed, if they are at least half of all. The slow variant counts only
+    /// those our service answered, so that a dead service with patient clients is no flood.
     UnansweredSyns,
+}
+
+impl Measure {
+    /// What is counted, for people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::FailedPorts => "distinct ports tried in vain",
+            Self::FailedHosts => "distinct hosts tried in vain",
+            Self::ShortLoginSessions => "short sessions with login services",
+            Self::UnansweredSyns => "SYNs to one service not completed",
+        }
+    }
 }
 
 /// A second threshold over a longer window, for those who take their time.
@@ -64,7 +80,9 @@ pub const KINDS: &[KindRow] = &[
         proof: Proof::Handshake,
         ttl_seconds: 4 * 3600,
         technique: "T1046",
-        about: "one source tries many ports in vain (Zeek scan.zeek: 15 in 5 min)",
+        about: "One source tries many ports in vain: refused, silent, half-open, or by packets no TCP stack sends. The \
+                same port on several hosts counts once. Fast as in Zeek's scan.zeek (15 in 5 min); slow is ours: one \
+                port a minute for an hour.",
     },
     KindRow {
         kind: Kind::PortSweep,
@@ -80,8 +98,10 @@ pub const KINDS: &[KindRow] = &[
         proof: Proof::Handshake,
         ttl_seconds: 4 * 3600,
         technique: "T1595.001",
-        about: "one source tries many hosts in vain, counted across the fleet (Zeek scan.zeek: 25 in 5 min; a fleet \
-                with fewer hosts: all of them, at least 3)",
+        about: "One source tries many hosts in vain, counted over the whole fleet, so that one probe on each host is seen. \
+                One sensor alone: Zeek's scan.zeek (25 in 5 min). As soon as several sensors report: all hosts of a \
+                fleet smaller than that, at least 3 (Threshold Random Walk, Jung et al. 2004: four failed first \
+                contacts in a row are 256 times likelier from a scanner), and then also within the slow window.",
     },
     KindRow {
         kind: Kind::BruteForce,
@@ -97,7 +117,8 @@ pub const KINDS: &[KindRow] = &[
         proof: Proof::Handshake,
         ttl_seconds: 4 * 3600,
         technique: "T1110",
-        about: "many short sessions with a login service (CrowdSec ssh-bf: 5 with one leaking per 10 s)",
+        about: "Many short sessions with a login service, counted over the fleet. Fast after CrowdSec's ssh-bf (5, one leaking \
+                each 10 s); slow after Zeek's SSH guessing (30 in 30 min).",
     },
     KindRow {
         kind: Kind::SynFlood,
@@ -113,7 +134,9 @@ pub const KINDS: &[KindRow] = &[
         proof: Proof::None,
         ttl_seconds: 600,
         technique: "T1498.001",
-        about: "SYNs to one service that nobody completes; names no source (100 a second for 10 s)",
+        about: "SYNs to one service that nobody completes; names no source. Fast: 100 a second for 10 s. Slow: 300 half-open \
+                connections in 2 min, held for 63 s each (net.ipv4.tcp_synack_retries 5), take some 157 places at any \
+                time, more than the 128 of a listener's queue until Linux 5.4 (net.core.somaxconn).",
     },
 ];
 
