@@ -5,15 +5,33 @@
 //! * [`node`] what this coordinator is
 //! * [`authorise`] who may call what
 //! * [`never_block`] what this host says nobody may block
+//! * [`flow`] evidence in, judged by its owner, decided by consensus, pushed out; put together
+//! * [`ingest`] evidence from sensors
+//! * [`routing`] to the coordinator that owns the subject
+//! * [`judging`] the judge and what becomes of its proposals
+//! * [`push`] what holds, to every responder
+//! * [`agents`] what is connected, and how it is
+//! * [`events`] the one event stream
+//! * [`cluster_service`] what coordinators ask each other
 //! * [`raft`] the ledger replicated, and the handle everybody asks
 //! * [`store`] where the log is kept
 //! * [`refusal`] refusals as gRPC codes
 
+pub mod agents;
 pub mod authorise;
 pub mod authority;
+pub mod cluster_service;
+pub mod events;
+pub mod flow;
+pub mod flow_metrics;
+pub mod ingest;
+pub mod judging;
 pub mod never_block;
 pub mod node;
+pub mod push;
 pub mod raft;
 pub mod refusal;
+pub mod routing;
 pub mod setup;
 pub mod store;
+mod wall_clock;

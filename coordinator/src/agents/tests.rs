@@ -1,0 +1,65 @@
+use super::*;
+
+fn arriving(id: &str, address: &str) -> Arriving {
+    Arriving { id: id.into(), address: address.into(), ..Arriving::default() }
+}
+
+#[test]
+fn the_newest_stream_of_an_agent_wins() {
+    let agents = Agents::new(1, FlowMetrics::default());
+    let first = agents.connect(Role::Sensor, arriving("s1", "192.0.2.1:1"));
+    let second = agents.connect(Role::Sensor, arriving("s1", "192.0.2.2:2"));
+    assert!(first.replaced.is_cancelled() && !second.replaced.is_cancelled());
+    assert_eq!((first.replaces.clone(), second.replaces.clone()), (None, Some("192.0.2.1:1".to_owned())));
+    drop(first);
+    assert_eq!(agents.connected(Role::Sensor), 1, "the replaced stream's end says nothing of the agent");
+    assert_eq!(agents.metrics.sensors_connected.get(), 1);
+    drop(second);
+    assert_eq!((agents.connected(Role::Sensor), agents.metrics.sensors_connected.get()), (0, 0));
+    assert_eq!(agents.local_state(false).agents.len(), 1, "it is remembered");
+}
+
+#[test]
+fn effects_tell_where_a_decision_holds_since_when_and_why_not() {
+    let agents = Agents::new(1, FlowMetrics::default());
+    let decision = DecisionId(7);
+    let target = (Verb::Block, Target::Source("192.0.2.9".parse().unwrap()));
+    let at = Timestamp::from_secs(1_700_000_000);
+    let report = |revision, not_effective| Report {
+        effective_revision: revision,
+        effective_at: Some(at),
+        not_effective,
+        ..Report::default()
+    };
+    let not =
+        NotEffective { verb: target.0, target: target.1, why: "set full".into(), decision: Some(decision) };
+    let news = agents.report("holds", report(5, vec![]));
+    assert_eq!(news.effective, Some((0, 5, at)));
+    assert_eq!(agents.report("fails", report(5, vec![not.clone()])).not_effective, vec![not.clone()]);
+    assert!(agents.report("fails", report(5, vec![not])).not_effective.is_empty(), "told once");
+    let _ = agents.report("behind", report(4, vec![]));
+
+    let mut effects = agents.effects(decision, Some(target), 5);
+    effects.sort_by(|a, b| a.responder.cmp(&b.responder));
+    let told: Vec<_> = effects
+        .iter()
+        .map(|e| (e.responder.as_str(), e.effective, e.effective_at, e.why_not.as_str()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("behind", false, None, "at revision 4 of 5"),
+            ("fails", false, None, "set full"),
+            ("holds", true, Some(at), "")
+        ]
+    );
+}
+
+#[test]
+fn a_report_from_the_future_is_taken_as_now() {
+    let agents = Agents::new(1, FlowMetrics::default());
+    let report =
+        Report { effective_revision: 1, effective_at: Some(Timestamp::MAX_SANE), ..Report::default() };
+    let (_, _, at) = agents.report("r", report).effective.unwrap();
+    assert!(at <= now());
+}
