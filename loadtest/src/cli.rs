@@ -3,6 +3,8 @@
 use crate::{
     demo::{self, DemoArgs},
     evaluate::{self, EvaluateArgs},
+    latency::{self, LatencyArgs},
+    memory::{self, MemoryArgs},
     web::{
         client::{self, ClientArgs},
         server::{self, ServeArgs},
@@ -26,6 +28,10 @@ pub enum Command {
     Demo(DemoArgs),
     /// Judge capture files and compare with what is known of them.
     Evaluate(EvaluateArgs),
+    /// Measure how fast decisions hold, and how fast a killed leader is replaced.
+    Latency(LatencyArgs),
+    /// Measure what a sensor and a coordinator hold of memory at rest.
+    Memory(MemoryArgs),
     /// A host's web server.
     #[command(hide = true)]
     ServeHttp(ServeArgs),
@@ -42,6 +48,14 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             runtime()?.block_on(demo::run(&args))
         }
         Command::Evaluate(args) => evaluate::run(&args),
+        Command::Latency(args) => {
+            become_root()?;
+            runtime()?.block_on(latency::run(&args))
+        }
+        Command::Memory(args) => {
+            become_root()?;
+            runtime()?.block_on(memory::run(&args))
+        }
         Command::ServeHttp(args) => done(runtime()?.block_on(server::run(&args))),
         Command::Client(args) => done(runtime()?.block_on(client::run(&args))),
     }

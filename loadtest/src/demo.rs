@@ -21,7 +21,7 @@ pub struct DemoArgs {
     #[arg(long)]
     pub install: bool,
     /// Where the daemons' binaries are; without it, beside this program.
-    #[arg(long)]
+    #[arg(long, env = "NETGUARD_LAB_BIN")]
     pub bin_dir: Option<PathBuf>,
     /// What the daemons log, as a filter. The logs are kept when something fails.
     #[arg(long, default_value = "info,openraft=error")]

@@ -11,5 +11,7 @@ pub mod demo;
 pub mod evaluate;
 pub mod figures;
 pub mod fleet;
+pub mod latency;
+pub mod memory;
 pub mod web;
 pub mod world;

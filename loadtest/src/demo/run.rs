@@ -215,7 +215,7 @@ impl<'a> Show<'a> {
         let mut told = false;
         loop {
             if attack.kill_leader && !self.leader_killed && tap.first_packet().is_some() {
-                let leader = self.fleet.coordinators.kill_leader().await?;
+                let leader = self.fleet.coordinators.kill_leader().await?.node;
                 (self.leader_killed, self.down) = (true, Some(leader));
                 self.say(&format!("The leader, coordinator {leader}, is killed with kill -9."));
             }

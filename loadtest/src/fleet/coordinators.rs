@@ -20,6 +20,16 @@ pub struct Coordinators {
     nodes: Vec<Node>,
 }
 
+/// A coordinator that was killed.
+#[derive(Debug, Clone, Copy)]
+pub struct Killed {
+    pub node: u64,
+    /// Just before the signal was sent.
+    pub asked: Instant,
+    /// When the kernel said that it is gone.
+    pub dead: Instant,
+}
+
 #[derive(Debug)]
 struct Node {
     id: u64,
@@ -125,16 +135,17 @@ impl Coordinators {
         self.nodes.iter().filter_map(|node| node.process.as_ref().map(Process::pid)).collect()
     }
 
-    /// `kill -9` of the leader; which node it was.
-    pub async fn kill_leader(&mut self) -> anyhow::Result<u64> {
+    /// `kill -9` of the leader.
+    pub async fn kill_leader(&mut self) -> anyhow::Result<Killed> {
         let deadline = Instant::now() + START_DEADLINE;
         loop {
             let leader = self.control.status().await?.leader;
             if let Some(node) = self.nodes.iter_mut().find(|node| node.id == leader)
                 && let Some(mut process) = node.process.take()
             {
+                let asked = Instant::now();
                 process.kill();
-                return Ok(leader);
+                return Ok(Killed { node: leader, asked, dead: Instant::now() });
             }
             if Instant::now() >= deadline {
                 bail!("the cluster names no leader");

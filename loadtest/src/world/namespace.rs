@@ -61,6 +61,12 @@ impl Namespace {
         feed(self.command(program).args(args), input, program)
     }
 
+    /// Gives the interface one more address of the world's network.
+    pub fn add_address(&self, address: Ipv4Addr) -> anyhow::Result<()> {
+        ip(&["-n", &self.name, "addr", "add", &format!("{address}/24"), "dev", INTERFACE])?;
+        Ok(())
+    }
+
     /// Moves the calling thread inside: what it opens or starts from now on is inside.
     pub fn enter(&self) -> anyhow::Result<()> {
         let path = format!("/run/netns/{}", self.name);

@@ -22,18 +22,25 @@ pub struct Tap {
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     stop: AtomicBool,
-    /// Microseconds since the Unix epoch; 0: nothing yet.
-    first: AtomicU64,
+    /// When each of the first packets left, in microseconds since the Unix epoch; 0: not yet.
+    sent_at: [AtomicU64; REMEMBERED],
     packets: AtomicU64,
 }
+
+/// Packets whose time is remembered: more than any threshold of a scan.
+const REMEMBERED: usize = 64;
 
 impl Tap {
     /// Starts to listen; everything sent after this returns is seen.
     pub fn open(namespace: &Namespace) -> anyhow::Result<Self> {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared {
+            stop: AtomicBool::new(false),
+            sent_at: [const { AtomicU64::new(0) }; REMEMBERED],
+            packets: AtomicU64::new(0),
+        });
         let own_mac = namespace.within(interface)??.mac.context("the interface has no MAC address")?;
         let mut receiver = namespace.within(|| -> anyhow::Result<_> {
             let config = Config { read_timeout: Some(READ_TIMEOUT), ..Config::default() };
@@ -53,13 +60,12 @@ impl Tap {
                         Err(_) => return,
                     };
                     if is_sent_tcp(frame, own_mac) {
-                        shared.packets.fetch_add(1, Ordering::Relaxed);
-                        let _ = shared.first.compare_exchange(
-                            0,
-                            now().as_micros(),
-                            Ordering::Relaxed,
-                            Ordering::Relaxed,
-                        );
+                        // This thread alone counts.
+                        let number = shared.packets.load(Ordering::Relaxed);
+                        if let Some(at) = usize::try_from(number).ok().and_then(|n| shared.sent_at.get(n)) {
+                            at.store(now().as_micros(), Ordering::Relaxed);
+                        }
+                        shared.packets.store(number + 1, Ordering::Release);
                     }
                 }
             }
@@ -70,13 +76,20 @@ impl Tap {
     /// When the first packet left.
     #[must_use]
     pub fn first_packet(&self) -> Option<Timestamp> {
-        Some(self.shared.first.load(Ordering::Relaxed)).filter(|at| *at > 0).map(Timestamp::from_micros)
+        self.sent(1)
+    }
+
+    /// When the `number`th packet left, counted from 1; only the first 64 are remembered.
+    #[must_use]
+    pub fn sent(&self, number: usize) -> Option<Timestamp> {
+        let at = self.shared.sent_at.get(number.checked_sub(1)?)?.load(Ordering::Acquire);
+        (at > 0).then(|| Timestamp::from_micros(at))
     }
 
     /// How many have left.
     #[must_use]
     pub fn packets(&self) -> u64 {
-        self.shared.packets.load(Ordering::Relaxed)
+        self.shared.packets.load(Ordering::Acquire)
     }
 }
 

@@ -1,0 +1,96 @@
+//! `netguard-lab memory`: what sensors and coordinators hold of memory at rest, all of them connected.
+
+use crate::{
+    fleet::{Binaries, Fleet},
+    world::{in_world, tools},
+};
+use anyhow::Context;
+use clap::Args;
+use serde::Serialize;
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+/// How to measure.
+#[derive(Debug, Clone, Args)]
+pub struct MemoryArgs {
+    /// How long everything rests before it is measured.
+    #[arg(long, default_value = "20s", value_parser = humantime::parse_duration)]
+    pub rest: Duration,
+    /// Print the figures as one JSON object on the last line.
+    #[arg(long)]
+    pub json: bool,
+    /// Where the daemons' binaries are; without it, beside this program.
+    #[arg(long, env = "NETGUARD_LAB_BIN")]
+    pub bin_dir: Option<PathBuf>,
+    /// What the daemons log, as a filter.
+    #[arg(long, default_value = "warn,openraft=error")]
+    pub log: String,
+}
+
+/// What was promised, in MiB.
+const SENSOR_MIB: f64 = 20.0;
+const COORDINATOR_MIB: f64 = 60.0;
+
+/// The largest of each kind, in MiB.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+struct Resident {
+    sensor_mib: f64,
+    coordinator_mib: f64,
+    responder_mib: f64,
+}
+
+/// Measures, prints, and fails when a promise is not kept.
+pub async fn run(args: &MemoryArgs) -> anyhow::Result<ExitCode> {
+    tools::require(tools::WORLD, false)?;
+    let binaries = Binaries::find(args.bin_dir.as_deref())?;
+    let resident = in_world(async |world| {
+        let mut fleet = Fleet::start(world, &binaries, &args.log).await?;
+        println!("everything is connected; resting for {}", humantime::format_duration(args.rest));
+        tokio::time::sleep(args.rest).await;
+        fleet.check()?;
+        Ok(Resident {
+            sensor_mib: largest(fleet.hosts.iter().map(|host| host.sensor.pid()))?,
+            coordinator_mib: largest(fleet.coordinators.pids())?,
+            responder_mib: largest(fleet.hosts.iter().map(|host| host.responder.pid()))?,
+        })
+    })
+    .await?;
+    println!(
+        "resident at rest: sensor {:.1} MiB (promised {SENSOR_MIB}), coordinator {:.1} MiB (promised \
+         {COORDINATOR_MIB}), responder {:.1} MiB",
+        resident.sensor_mib, resident.coordinator_mib, resident.responder_mib
+    );
+    if args.json {
+        println!("{}", serde_json::to_string(&resident)?);
+    }
+    let kept = resident.sensor_mib <= SENSOR_MIB && resident.coordinator_mib <= COORDINATOR_MIB;
+    Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn largest(pids: impl IntoIterator<Item = u32>) -> anyhow::Result<f64> {
+    pids.into_iter().map(resident_mib).try_fold(0.0, |largest: f64, mib| Ok(largest.max(mib?)))
+}
+
+/// `VmRSS` of a process, in MiB (proc_pid_status(5)).
+fn resident_mib(pid: u32) -> anyhow::Result<f64> {
+    let path = format!("/proc/{pid}/status");
+    let status = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let kib = resident_kib(&status).with_context(|| format!("{path} has no VmRSS"))?;
+    Ok(f64::from(kib) / 1024.0)
+}
+
+fn resident_kib(status: &str) -> Option<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resident_memory_is_read_from_the_status_file() {
+        assert_eq!(resident_kib("Name:\tx\nVmRSS:\t   10240 kB\nVmData:\t 1 kB\n"), Some(10_240));
+        assert_eq!(resident_kib("Name:\tx\n"), None);
+        assert!(resident_mib(std::process::id()).unwrap() > 0.5);
+    }
+}
