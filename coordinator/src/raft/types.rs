@@ -38,6 +38,8 @@ pub struct Timing {
     /// random time between both.
     pub election_min: Duration,
     pub election_max: Duration,
+    /// Log entries between two snapshots; none: 5,000.
+    pub snapshot_every: Option<u64>,
 }
 
 impl Default for Timing {
@@ -47,6 +49,7 @@ impl Default for Timing {
             heartbeat: Duration::from_millis(80),
             election_min: Duration::from_millis(250),
             election_max: Duration::from_millis(450),
+            snapshot_every: None,
         }
     }
 }
@@ -124,7 +127,7 @@ pub enum ReadError {
 }
 
 /// Why the members were not changed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, thiserror::Error)]
 pub enum MembershipError {
     #[error("node {0} is no member")]
     NotMember(NodeId),

@@ -165,5 +165,6 @@ fn tidied(proposed: &Decision, now: Timestamp, ttl: Duration) -> Decision {
 }
 
 fn cut(text: &str, max: usize) -> String {
-    text.get(..text.floor_char_boundary(max)).unwrap_or_default().to_owned()
+    let end = (0..=max.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    text.get(..end).unwrap_or_default().to_owned()
 }

@@ -1,0 +1,6 @@
+//! Clusters of real nodes in one process, over TCP with mutual TLS, on real stores.
+
+mod cluster;
+mod membership;
+mod replication;
+mod suite;
