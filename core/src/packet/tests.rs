@@ -1,0 +1,218 @@
+use super::*;
+use crate::net::{NeverBlock, Protocol};
+use proptest::prelude::*;
+use std::net::IpAddr;
+
+/// Ethernet, IPv4, TCP SYN 10.0.0.1:40000 → 10.0.0.2:22.
+fn syn() -> Vec<u8> {
+    let mut frame = vec![0; 12];
+    frame.extend([0x08, 0x00]);
+    frame.extend([0x45, 0, 0, 44, 0, 1, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+    frame.extend([0x9c, 0x40, 0, 22, 0, 0, 0, 7, 0, 0, 0, 0, 0x60, 0x02, 4, 0, 0, 0, 0, 0, 2, 4, 5, 0xb4]);
+    frame
+}
+
+fn tagged(tags: usize) -> Vec<u8> {
+    let syn = syn();
+    let mut frame = syn[..12].to_vec();
+    for _ in 0..tags {
+        frame.extend([0x81, 0x00, 0, 5]);
+    }
+    frame.extend(&syn[12..]);
+    frame
+}
+
+fn ipv6(next: u8, extensions: &[u8], transport: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(extensions.len() + transport.len()).unwrap();
+    let mut packet = vec![0x60, 0, 0, 0];
+    packet.extend(length.to_be_bytes());
+    packet.extend([next, 64]);
+    packet.extend("2001:db8::1".parse::<std::net::Ipv6Addr>().unwrap().octets());
+    packet.extend("2001:db8::2".parse::<std::net::Ipv6Addr>().unwrap().octets());
+    packet.extend(extensions);
+    packet.extend(transport);
+    packet
+}
+
+#[test]
+fn a_syn_is_read_with_its_numbers() {
+    let header = decode(&syn(), LinkType::Ethernet).unwrap();
+    assert_eq!(
+        header,
+        Header {
+            source: "10.0.0.1".parse().unwrap(),
+            destination: "10.0.0.2".parse().unwrap(),
+            protocol: Protocol::TCP,
+            ip_length: 44,
+            transport: Transport::Tcp(Tcp {
+                source_port: 40000,
+                destination_port: 22,
+                sequence: 7,
+                acknowledgement: 0,
+                flags: TcpFlags::SYN,
+                window: 1024,
+                payload_length: 0,
+            }),
+        }
+    );
+    // Ethernet pads short frames; the IP length decides.
+    let mut padded = syn();
+    padded.extend([0; 20]);
+    assert_eq!(decode(&padded, LinkType::Ethernet), Ok(header));
+}
+
+#[test]
+fn every_cut_of_a_frame_is_an_error_by_name() {
+    let frame = syn();
+    for cut in 0..frame.len() {
+        let outcome = decode(&frame[..cut], LinkType::Ethernet);
+        let expected = match cut {
+            0..=14 => Err(DecodeError::TooShort),
+            15..34 => Err(DecodeError::IpTruncated),
+            34..54 => Err(DecodeError::TransportTruncated),
+            // The options are cut off, the header is whole.
+            _ => decode(&frame, LinkType::Ethernet),
+        };
+        assert_eq!(outcome, expected, "{cut} bytes");
+    }
+    assert_eq!(DecodeError::TooShort.reason(), "decode.too_short");
+    let jumbo = [syn(), vec![0; 65536]].concat();
+    assert!(decode(&jumbo, LinkType::Ethernet).is_ok());
+}
+
+#[test]
+fn tags_are_looked_through_up_to_the_cap() {
+    for tags in 0..=8 {
+        assert!(decode(&tagged(tags), LinkType::Ethernet).is_ok(), "{tags}");
+    }
+    assert_eq!(decode(&tagged(9), LinkType::Ethernet), Err(DecodeError::TooDeep));
+}
+
+#[test]
+fn ipv4_lengths_that_lie_are_refused() {
+    let packet = syn()[14..].to_vec();
+    let with = |at: usize, value: u8| {
+        let mut packet = packet.clone();
+        packet[at] = value;
+        decode(&packet, LinkType::RawIp)
+    };
+    assert_eq!(with(0, 0x44), Err(DecodeError::BadIp));
+    assert_eq!(with(0, 0x4f), Err(DecodeError::IpTruncated));
+    assert_eq!(with(0, 0x75), Err(DecodeError::BadIp));
+    assert_eq!(with(3, 19), Err(DecodeError::BadIp));
+    // Fewer bytes captured than the packet had: a snap length, not an error.
+    assert!(with(2, 5).is_ok());
+    // TCP data offset below 5, and past the packet.
+    assert_eq!(with(32, 0x40), Err(DecodeError::BadTransport));
+    assert_eq!(with(32, 0xf0), Err(DecodeError::BadTransport));
+    // A first fragment of 8 bytes has no flags to look at.
+    let mut tiny = packet.clone();
+    (tiny[3], tiny[6]) = (28, 0x20);
+    assert_eq!(decode(&tiny, LinkType::RawIp), Err(DecodeError::TinyFragment));
+    let mut later = packet;
+    later[7] = 5;
+    assert_eq!(decode(&later, LinkType::RawIp).unwrap().transport, Transport::Fragment);
+}
+
+#[test]
+fn ipv6_extension_chains_end() {
+    let udp = [0x30, 0x39, 0, 53, 0, 8, 0, 0];
+    let header = decode(&ipv6(0, &[17, 0, 0, 0, 0, 0, 0, 0], &udp), LinkType::RawIp).unwrap();
+    assert_eq!(
+        header.transport,
+        Transport::Udp(Udp { source_port: 12345, destination_port: 53, payload_length: 0 })
+    );
+    let endless: Vec<u8> = [0u8, 0, 0, 0, 0, 0, 0, 0].repeat(200);
+    assert_eq!(decode(&ipv6(0, &endless, &udp), LinkType::RawIp), Err(DecodeError::TooDeep));
+    // An atomic fragment is whole; a later one has no ports.
+    let atomic = ipv6(44, &[17, 0, 0, 0, 0, 0, 0, 1], &udp);
+    assert!(matches!(decode(&atomic, LinkType::RawIp).unwrap().transport, Transport::Udp(_)));
+    let later = ipv6(44, &[17, 0, 0, 9, 0, 0, 0, 1], &udp);
+    assert_eq!(decode(&later, LinkType::RawIp).unwrap().transport, Transport::Fragment);
+}
+
+#[test]
+fn an_unreachable_tells_what_it_is_about() {
+    let inner = &syn()[14..42];
+    let mut packet = vec![0x45, 0, 0, 56, 0, 1, 0, 0, 64, 1, 0, 0, 10, 0, 0, 2, 10, 0, 0, 1];
+    packet.extend([3, 3, 0, 0, 0, 0, 0, 0]);
+    packet.extend(inner);
+    let Transport::Icmp(icmp) = decode(&packet, LinkType::RawIp).unwrap().transport else {
+        panic!("no icmp")
+    };
+    let IcmpMeaning::Unreachable(Some(tuple)) = icmp.meaning else { panic!("{icmp:?}") };
+    assert_eq!((tuple.source_port, tuple.destination_port), (40000, 22));
+}
+
+#[test]
+fn the_other_link_types_lead_to_the_same_header() {
+    let ip = syn()[14..].to_vec();
+    let expected = decode(&syn(), LinkType::Ethernet);
+    let sll = [vec![0; 14], vec![0x08, 0x00], ip.clone()].concat();
+    let sll2 = [vec![0x08, 0x00], vec![0; 18], ip.clone()].concat();
+    assert_eq!(decode(&sll, LinkType::LinuxSll), expected);
+    assert_eq!(decode(&sll2, LinkType::LinuxSll2), expected);
+    assert_eq!(decode(&[vec![2, 0, 0, 0], ip.clone()].concat(), LinkType::Loopback), expected);
+    assert_eq!(decode(&[vec![0, 0, 0, 2], ip.clone()].concat(), LinkType::Loopback), expected);
+    assert_eq!(decode(&ip, LinkType::Unknown(127)), Err(DecodeError::LinkType));
+    assert_eq!(decode(&[0; 64], LinkType::Ethernet), Err(DecodeError::NotIp));
+}
+
+#[test]
+fn martians_are_what_is_never_blocked() {
+    let header = decode(&syn(), LinkType::Ethernet).unwrap();
+    assert_eq!(martian(&header), None);
+    assert_eq!(martian(&Header { source: header.destination, ..header }), Some("martian.land"));
+    let builtin = NeverBlock::with_builtin([]);
+    for text in [
+        "0.0.0.0",
+        "0.1.2.3",
+        "127.0.0.1",
+        "169.254.1.1",
+        "224.0.0.1",
+        "239.1.1.1",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "fe80::1",
+        "febf::1",
+        "ff02::1",
+        "8.8.8.8",
+        "223.255.255.255",
+        "240.0.0.1",
+        "2001:db8::1",
+        "fec0::1",
+        "::2",
+    ] {
+        let source: IpAddr = text.parse().unwrap();
+        assert_eq!(
+            martian(&Header { source, ..header }).is_some(),
+            builtin.covers(source).is_some(),
+            "{text}"
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic(
+        bytes in proptest::collection::vec(any::<u8>(), 0..256),
+        link in prop_oneof![
+            Just(LinkType::Ethernet), Just(LinkType::RawIp), Just(LinkType::LinuxSll),
+            Just(LinkType::LinuxSll2), Just(LinkType::Loopback), any::<u32>().prop_map(LinkType::from_pcap),
+        ],
+    ) {
+        let _ = decode(&bytes, link);
+    }
+
+    #[test]
+    fn no_damage_panics(at in 0usize..58, value: u8, at2 in 0usize..58, value2: u8, cut in 0usize..80) {
+        let mut frame = syn();
+        frame[at] = value;
+        frame[at2] = value2;
+        frame.truncate(cut);
+        if let Ok(header) = decode(&frame, LinkType::Ethernet) {
+            prop_assert!(header.ip_length >= 20);
+        }
+    }
+}
