@@ -3,8 +3,13 @@
 //! Merging two records is associative and commutative; repetition is kept out by (sensor, epoch, sequence), see
 //! [`crate::judge`]. Order and repetition of arrival change nothing.
 
+mod accumulator;
 mod distinct;
+mod login;
+mod own;
 mod record;
 
+pub use accumulator::{Accumulator, EvidenceCounts, EvidenceLimits};
 pub use distinct::{Distinct, DistinctError};
+pub use own::{Own, OwnNetworks};
 pub use record::{Counters, EvidenceRecord, Fact, PortShape};

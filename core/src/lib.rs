@@ -18,6 +18,7 @@ pub mod flow;
 pub mod identity;
 pub mod judge;
 pub mod kind;
+pub mod lanes;
 pub mod ledger;
 pub mod net;
 pub mod packet;

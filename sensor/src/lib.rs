@@ -1,1 +1,10 @@
-//! Room under construction.
+//! The sensor measures: capture → [`netguard_core::packet`] → [`netguard_core::flow`] → [`netguard_core::evidence`] →
+//! uplink.
+//!
+//! Invariants: it judges nothing; capture has its own OS threads, which never wait for the network; every queue is
+//! bounded, and what is dropped anywhere is counted under "stage.reason" and told to the coordinators.
+
+pub mod capture;
+pub mod event;
+pub mod pipeline;
+pub mod read;

@@ -1,0 +1,564 @@
+use super::{EvidenceRecord, Fact, OwnNetworks, PortShape, login::login_service};
+use crate::{
+    decision::{MAX_SAMPLE_FLOWS, Proof},
+    flow::{Observation, Session, What, community_id},
+    lanes::Lanes,
+    net::Protocol,
+    packet::Tuple,
+    subject::{Service, Subject},
+    time::Timestamp,
+};
+use std::{net::IpAddr, time::Duration};
+
+/// How much is remembered and sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvidenceLimits {
+    /// Sources seen failing once: what a flood of spoofed sources fills. Some 800 bytes each until the next flush.
+    pub max_fresh_sources: usize,
+    /// Sources seen failing more than once, or proven: out of the reach of that flood.
+    pub max_known_sources: usize,
+    pub max_services: usize,
+    /// Records in one flush, the most telling first; the rest is counted as lost. 256 records of some 300 bytes ten
+    /// times a second are 0.8 MB/s at the very worst.
+    pub max_records: usize,
+    /// How long a source is remembered: the longest window a scan is counted in.
+    pub memory: Duration,
+}
+
+impl Default for EvidenceLimits {
+    fn default() -> Self {
+        Self {
+            max_fresh_sources: 16_384,
+            max_known_sources: 16_384,
+            max_services: 4_096,
+            max_records: 256,
+            memory: Duration::from_secs(300),
+        }
+    }
+}
+
+/// What the accumulator gave up, since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EvidenceCounts {
+    /// Sources given up for room with something unsent.
+    pub evicted_sources: u64,
+    pub evicted_services: u64,
+    /// Records beyond the most telling of a flush.
+    pub beyond_largest: u64,
+}
+
+impl EvidenceCounts {
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, u64, bool); 3] {
+        [
+            ("evidence.evicted_sources", self.evicted_sources, true),
+            ("evidence.evicted_services", self.evicted_services, true),
+            ("evidence.beyond_largest", self.beyond_largest, true),
+        ]
+    }
+}
+
+mod lane {
+    pub(super) const FRESH: usize = 0;
+    pub(super) const KNOWN: usize = 1;
+}
+
+/// Distinct failed ports at which a source is told of at once: the steps on the way to a port scan's threshold.
+const HOT_FAILED_PORTS: [usize; 3] = [4, 8, 15];
+/// Unanswered SYNs to a service that are told of at once, and how often at most.
+const HOT_UNANSWERED_SYNS: u64 = 250;
+const HOT_SERVICE_EVERY: Duration = Duration::from_millis(50);
+/// A service is told of when so many SYNs are unanswered within a second, and from then on for so long: also the
+/// handshakes that complete later must be told.
+const TELL_UNANSWERED_SYNS: u64 = 20;
+const SERVICE_HOLD: Duration = Duration::from_secs(1);
+const SERVICE_TELL_ON: Duration = Duration::from_secs(15);
+/// Distinct own endpoints a source must have opened and left without a word before that proves a scan: one is what any
+/// health check does, and anybody may do beside an address that is being spoofed.
+const PROVING_TOUCHES: usize = 2;
+/// A banner may come before a scanner hangs up: SSH's first line has at most 255 bytes (RFC 4253), FTP's and SMTP's
+/// greetings are a few lines of 512 (RFC 5321). A passive FTP transfer, where the source says nothing either, is more.
+const MAX_BANNER_BYTES: u64 = 2_048;
+
+#[derive(Debug)]
+struct Source {
+    pending: Option<Box<EvidenceRecord>>,
+    /// Whether what is pending is worth sending.
+    telling: bool,
+    hot: bool,
+    /// Stands in the accumulator's list of sources with something pending.
+    listed: bool,
+    /// Distinct failed ports of late, up to the last step of [`HOT_FAILED_PORTS`].
+    failed_ports: Vec<u16>,
+    /// Distinct touched endpoints of late, up to [`PROVING_TOUCHES`].
+    touched: Vec<(IpAddr, u16)>,
+    last: Timestamp,
+}
+
+#[derive(Debug)]
+struct ServiceState {
+    pending: Box<EvidenceRecord>,
+    since: Timestamp,
+    told: Option<Timestamp>,
+    last_hot: Option<Timestamp>,
+    hot: bool,
+}
+
+/// Adds up observations per source and per own service, and gives the increments since it was last asked.
+///
+/// Invariants: memory is bounded by [`EvidenceLimits`]; [`Proof::Handshake`] comes only from sessions that are
+/// themselves part of the attack, so an innocent handshake never proves spoofed tries under the same address.
+#[derive(Debug)]
+pub struct Accumulator {
+    own: OwnNetworks,
+    limits: EvidenceLimits,
+    sources: Lanes<IpAddr, Source, 2>,
+    services: Lanes<Service, ServiceState, 1>,
+    /// Sources with something pending, in the order in which it came.
+    dirty: Vec<IpAddr>,
+    hot: Vec<Subject>,
+    window_start: Timestamp,
+    counts: EvidenceCounts,
+}
+
+impl Accumulator {
+    #[must_use]
+    pub fn new(own: OwnNetworks, limits: EvidenceLimits, seed: u64) -> Self {
+        Self {
+            own,
+            limits,
+            sources: Lanes::new(seed),
+            services: Lanes::new(seed),
+            dirty: Vec::new(),
+            hot: Vec::new(),
+            window_start: Timestamp::default(),
+            counts: EvidenceCounts::default(),
+        }
+    }
+
+    #[must_use]
+    pub fn counts(&self) -> EvidenceCounts {
+        self.counts
+    }
+
+    /// Interfaces came, went or changed their addresses.
+    pub fn set_own(&mut self, own: OwnNetworks) {
+        self.own = own;
+    }
+
+    /// Whether something should be sent without waiting for the next flush.
+    #[must_use]
+    pub fn is_hot(&self) -> bool {
+        !self.hot.is_empty()
+    }
+
+    pub fn observe(&mut self, observation: &Observation) {
+        if self.window_start == Timestamp::default() {
+            self.window_start = observation.at;
+        }
+        match observation.what {
+            What::Syn => self.service(observation, Fact::ServiceSyn),
+            What::SynAck => self.service(observation, Fact::ServiceSynAck),
+            What::Handshake => {
+                self.service(observation, Fact::ServiceHandshake);
+                self.count_if_known(observation, &[Fact::Attempt, Fact::Handshake]);
+            }
+            What::IcmpEcho => self.count_if_known(observation, &[Fact::Attempt, Fact::IcmpEcho]),
+            What::UdpAttempt => self.count_if_known(observation, &[Fact::UdpAttempt]),
+            What::HalfOpen => self.failed(observation, Fact::HalfOpen),
+            What::Refused => self.failed(observation, Fact::Refused),
+            What::Silent => self.failed(observation, Fact::Silent),
+            What::Stealth => self.failed(observation, Fact::StealthProbe),
+            What::Ended(session) => self.ended(observation, &session),
+        }
+    }
+
+    fn is_evidence(&self, flow: &Tuple) -> bool {
+        self.own.is_target(flow.destination) && self.own.is_source(flow.source)
+    }
+
+    /// Facts that say nothing by themselves, of a source already looked at.
+    fn count_if_known(&mut self, observation: &Observation, facts: &[Fact]) {
+        if !self.is_evidence(&observation.flow) {
+            return;
+        }
+        let Some(slot) = self.sources.find(&observation.flow.source) else { return };
+        let start = self.window_start;
+        if let Some(source) = self.sources.get_mut(slot) {
+            if !std::mem::replace(&mut source.listed, true) {
+                self.dirty.push(observation.flow.source);
+            }
+            let record = source.record(observation, start);
+            for fact in facts {
+                record.counters.add(*fact, 1);
+            }
+        }
+    }
+
+    /// A try that led to nothing.
+    fn failed(&mut self, observation: &Observation, fact: Fact) {
+        let flow = observation.flow;
+        // An echo that nobody answers tries no port.
+        if !self.is_evidence(&flow) || !matches!(flow.protocol, Protocol::TCP | Protocol::UDP) {
+            return;
+        }
+        let repeated = self.sources.find(&flow.source).is_some();
+        let start = self.window_start;
+        let memory = self.limits.memory;
+        let Some(source) = self.source(flow.source, repeated, observation.at) else { return };
+        source.forget(observation.at, memory);
+        let record = source.record(observation, start);
+        record.counters.add(Fact::Attempt, 1);
+        record.counters.add(fact, 1);
+        record.counters.add(Fact::Packet, observation.packets);
+        record.counters.add(Fact::Byte, observation.bytes);
+        record.failed_ports.insert_port(flow.destination_port);
+        record.failed_hosts.insert_address(flow.destination);
+        sample(record, &flow);
+        source.telling = true;
+        let last_step = HOT_FAILED_PORTS.last().copied().unwrap_or(0);
+        if source.failed_ports.len() < last_step && !source.failed_ports.contains(&flow.destination_port) {
+            source.failed_ports.push(flow.destination_port);
+            if HOT_FAILED_PORTS.contains(&source.failed_ports.len()) {
+                self.make_hot(flow.source);
+            }
+        }
+    }
+
+    fn ended(&mut self, observation: &Observation, session: &Session) {
+        let flow = observation.flow;
+        if !self.is_evidence(&flow) {
+            return;
+        }
+        let login = login_service(flow.destination_port);
+        let short = login.is_some_and(|login| login.is_short(session));
+        let empty = session.source_closed_first
+            && session.source_bytes == 0
+            && session.service_bytes <= MAX_BANNER_BYTES;
+        let known = self.sources.find(&flow.source).is_some();
+        // Only what is suspicious makes a source known; whoever is known is counted in full.
+        if !known && !short && !empty {
+            return;
+        }
+        let start = self.window_start;
+        let memory = self.limits.memory;
+        let Some(source) = self.source(flow.source, true, observation.at) else { return };
+        source.forget(observation.at, memory);
+        let mut hot = short;
+        let mut proof = if short { Proof::Handshake } else { Proof::None };
+        if empty {
+            let endpoint = (flow.destination, flow.destination_port);
+            if source.touched.len() < PROVING_TOUCHES && !source.touched.contains(&endpoint) {
+                source.touched.push(endpoint);
+                hot |= source.touched.len() == PROVING_TOUCHES;
+            }
+            if source.touched.len() >= PROVING_TOUCHES {
+                proof = Proof::Handshake;
+            }
+        }
+        let record = source.record(observation, start);
+        if !known {
+            record.counters.add(Fact::Attempt, 1);
+            record.counters.add(Fact::Handshake, 1);
+        }
+        record.proof = record.proof.max(proof);
+        if session.reset {
+            record.counters.add(Fact::Reset, 1);
+        }
+        if empty {
+            record.counters.add(Fact::EmptySession, 1);
+            record.touched.insert_endpoint(flow.destination, flow.destination_port);
+        } else if session.source_bytes > 0 && session.service_bytes > 0 {
+            record.counters.add(Fact::PayloadSession, 1);
+        }
+        if short || empty {
+            record.counters.add(Fact::Packet, observation.packets);
+            record.counters.add(Fact::Byte, observation.bytes);
+            sample(record, &flow);
+        }
+        if let Some(login) = login {
+            let long = !short && session.source_bytes > 0 && session.service_bytes > 0;
+            record.add_shape(PortShape {
+                port: login.port,
+                sessions: 1,
+                short_sessions: u64::from(short),
+                long_sessions: u64::from(long),
+            });
+        }
+        source.telling |= short || empty;
+        if hot {
+            self.make_hot(flow.source);
+        }
+    }
+
+    /// The state of a source, made if need be. Repeated failures move it out of the reach of one-packet sources.
+    fn source(&mut self, address: IpAddr, repeated: bool, at: Timestamp) -> Option<&mut Source> {
+        let lane = if repeated { lane::KNOWN } else { lane::FRESH };
+        let slot = match self.sources.find(&address) {
+            Some(slot) => {
+                self.sources.move_to(slot, lane::KNOWN);
+                slot
+            }
+            None => {
+                let source = Source {
+                    pending: None,
+                    telling: false,
+                    hot: false,
+                    listed: false,
+                    failed_ports: Vec::new(),
+                    touched: Vec::new(),
+                    last: at,
+                };
+                self.sources.insert(address, source, lane)
+            }
+        };
+        for (lane, max) in
+            [(lane::FRESH, self.limits.max_fresh_sources), (lane::KNOWN, self.limits.max_known_sources)]
+        {
+            if self.sources.lane_len(lane) > max.max(1)
+                && let Some((_, source)) = self.sources.pop_oldest(lane)
+                && source.telling
+            {
+                self.counts.evicted_sources += 1;
+            }
+        }
+        let source = self.sources.get_mut(slot)?;
+        if !std::mem::replace(&mut source.listed, true) {
+            self.dirty.push(address);
+        }
+        source.last = at;
+        Some(source)
+    }
+
+    fn make_hot(&mut self, address: IpAddr) {
+        if let Some(source) = self.sources.find(&address).and_then(|slot| self.sources.get_mut(slot))
+            && !std::mem::replace(&mut source.hot, true)
+        {
+            self.hot.push(Subject::Source(address));
+        }
+    }
+
+    fn service(&mut self, observation: &Observation, fact: Fact) {
+        let flow = observation.flow;
+        if !self.own.is_service(flow.destination) || !self.own.is_source(flow.source) {
+            return;
+        }
+        let key = Service {
+            address: flow.destination,
+            protocol: flow.protocol,
+            port: flow.destination_port,
+        };
+        let slot = match self.services.find(&key) {
+            Some(slot) => {
+                self.services.move_to(slot, 0);
+                slot
+            }
+            // What is answered or completed belongs to a SYN; without one the service was forgotten.
+            None if fact != Fact::ServiceSyn => return,
+            None => {
+                if self.services.len() >= self.limits.max_services.max(1)
+                    && let Some((_, state)) = self.services.pop_oldest(0)
+                    && unanswered(&state.pending) >= TELL_UNANSWERED_SYNS
+                {
+                    self.counts.evicted_services += 1;
+                }
+                let pending = empty_record(Subject::Service(key), observation.at);
+                let since = observation.at;
+                self.services
+                    .insert(key, ServiceState { pending, since, told: None, last_hot: None, hot: false }, 0)
+            }
+        };
+        let Some(state) = self.services.get_mut(slot) else { return };
+        let record = &mut state.pending;
+        if record.counters == super::Counters::default() {
+            record.first_packet = observation.at;
+            state.since = observation.at;
+        }
+        record.counters.add(fact, 1);
+        record.last_packet = record.last_packet.max(observation.at);
+        if fact == Fact::ServiceSyn {
+            record.counters.add(Fact::Packet, observation.packets);
+            record.counters.add(Fact::Byte, observation.bytes);
+            record.sources.insert_address(flow.source);
+        }
+        let rested = state.last_hot.is_none_or(|last| observation.at.since(last) >= HOT_SERVICE_EVERY);
+        if unanswered(record) >= HOT_UNANSWERED_SYNS && rested && !state.hot {
+            state.hot = true;
+            state.last_hot = Some(observation.at);
+            self.hot.push(Subject::Service(key));
+        }
+    }
+
+    /// What is hot, now.
+    pub fn flush_hot(&mut self, now: Timestamp) -> Vec<EvidenceRecord> {
+        let mut records = Vec::new();
+        for subject in std::mem::take(&mut self.hot) {
+            let record = match subject {
+                Subject::Source(address) => self
+                    .sources
+                    .find(&address)
+                    .and_then(|slot| self.sources.get_mut(slot))
+                    .and_then(Source::take),
+                Subject::Service(service) => self
+                    .services
+                    .find(&service)
+                    .and_then(|slot| self.services.get_mut(slot))
+                    .map(|state| state.take(service, now)),
+            };
+            records.extend(record.map(|record| self.stamp(record, now)));
+        }
+        records
+    }
+
+    /// Everything worth telling since it was last told, the most telling first when there is too much.
+    pub fn flush(&mut self, now: Timestamp) -> Vec<EvidenceRecord> {
+        let mut records = self.flush_hot(now);
+        for address in std::mem::take(&mut self.dirty) {
+            let Some(slot) = self.sources.find(&address) else { continue };
+            let Some(source) = self.sources.get_mut(slot) else { continue };
+            if !source.telling && source.pending.is_some() {
+                // Kept for when something telling comes.
+                self.dirty.push(address);
+                continue;
+            }
+            source.listed = false;
+            if let Some(record) = source.take() {
+                records.push(self.stamp(record, now));
+            }
+        }
+        for (service, state) in self.services.iter_mut() {
+            if state.is_due(now) {
+                let record = state.take(*service, now);
+                records.push(stamped(record, self.window_start, now));
+            }
+        }
+        self.forget(now);
+        self.window_start = now;
+        if records.len() > self.limits.max_records {
+            records.sort_by_key(|record| (std::cmp::Reverse(interest(record)), record.subject));
+            self.counts.beyond_largest += (records.len() - self.limits.max_records) as u64;
+            records.truncate(self.limits.max_records);
+        }
+        records
+    }
+
+    fn stamp(&self, record: EvidenceRecord, now: Timestamp) -> EvidenceRecord {
+        stamped(record, self.window_start, now)
+    }
+
+    /// Drops whom nothing was heard of for as long as anything is counted.
+    fn forget(&mut self, now: Timestamp) {
+        for lane in [lane::FRESH, lane::KNOWN] {
+            while let Some(slot) = self.sources.oldest(lane) {
+                let old = self.sources.get(slot).is_some_and(|s| now.since(s.last) >= self.limits.memory);
+                if !old {
+                    break;
+                }
+                self.sources.remove(slot);
+            }
+        }
+        while let Some(slot) = self.services.oldest(0) {
+            let old = self
+                .services
+                .get(slot)
+                .is_some_and(|state| now.since(state.pending.last_packet) >= self.limits.memory);
+            if !old {
+                break;
+            }
+            self.services.remove(slot);
+        }
+    }
+}
+
+impl Source {
+    fn record(&mut self, observation: &Observation, start: Timestamp) -> &mut EvidenceRecord {
+        let record = self.pending.get_or_insert_with(|| {
+            let mut record = empty_record(Subject::Source(observation.flow.source), start);
+            record.first_packet = observation.since;
+            record
+        });
+        record.first_packet = record.first_packet.min(observation.since);
+        record.last_packet = record.last_packet.max(observation.at);
+        record
+    }
+
+    fn take(&mut self) -> Option<EvidenceRecord> {
+        (self.telling, self.hot) = (false, false);
+        self.pending.take().map(|record| *record)
+    }
+
+    fn forget(&mut self, now: Timestamp, memory: Duration) {
+        if now.since(self.last) >= memory {
+            self.failed_ports.clear();
+            self.touched.clear();
+        }
+    }
+}
+
+impl ServiceState {
+    fn is_due(&mut self, now: Timestamp) -> bool {
+        if self.pending.counters == super::Counters::default() {
+            return false;
+        }
+        if unanswered(&self.pending) >= TELL_UNANSWERED_SYNS
+            || self.told.is_some_and(|told| now.since(told) < SERVICE_TELL_ON)
+        {
+            return true;
+        }
+        // Ordinary traffic: its handshakes have come, nothing is owed.
+        if now.since(self.since) >= SERVICE_HOLD {
+            let last_packet = self.pending.last_packet;
+            self.pending = empty_record(self.pending.subject, now);
+            self.pending.last_packet = last_packet;
+        }
+        false
+    }
+
+    fn take(&mut self, service: Service, now: Timestamp) -> EvidenceRecord {
+        self.hot = false;
+        if unanswered(&self.pending) >= TELL_UNANSWERED_SYNS {
+            self.told = Some(now);
+        }
+        let mut fresh = empty_record(Subject::Service(service), now);
+        fresh.last_packet = self.pending.last_packet;
+        *std::mem::replace(&mut self.pending, fresh)
+    }
+}
+
+fn empty_record(subject: Subject, start: Timestamp) -> Box<EvidenceRecord> {
+    Box::new(EvidenceRecord::new(subject, start, start))
+}
+
+fn stamped(mut record: EvidenceRecord, start: Timestamp, now: Timestamp) -> EvidenceRecord {
+    record.start = start.min(now);
+    record.end = now;
+    record.last_packet = record.last_packet.max(record.first_packet);
+    record
+}
+
+fn sample(record: &mut EvidenceRecord, flow: &Tuple) {
+    if record.flows.len() < MAX_SAMPLE_FLOWS {
+        let id = community_id(flow);
+        if !record.flows.contains(&id) {
+            record.flows.push(id);
+        }
+    }
+}
+
+fn unanswered(record: &EvidenceRecord) -> u64 {
+    record.counters.get(Fact::ServiceSyn).saturating_sub(record.counters.get(Fact::ServiceHandshake))
+}
+
+/// How telling a record is: what is proven or manifold before what anybody can spoof once.
+fn interest(record: &EvidenceRecord) -> u64 {
+    if matches!(record.subject, Subject::Service(_)) {
+        return u64::MAX;
+    }
+    let short: u64 = record.shapes.iter().map(|shape| shape.short_sessions).sum();
+    record
+        .failed_ports
+        .count()
+        .saturating_add(record.failed_hosts.count())
+        .saturating_add(record.touched.count().saturating_mul(8))
+        .saturating_add(short.saturating_mul(8))
+}

@@ -1,0 +1,257 @@
+//! One TCP connection as a third party sees it.
+
+use super::observation::Session;
+use crate::{
+    packet::{Tcp, TcpFlags},
+    time::Timestamp,
+};
+
+/// How far ahead of what was seen a sequence number may be and still belong to the connection: lost packets of a
+/// capture, but no blind guess (RFC 9293 windows are below 2^30; receivers use some megabytes).
+const MAX_AHEAD: u32 = 4 << 20;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    SynSent,
+    SynReceived,
+    Established,
+    Closed,
+    /// Begun before the capture, or with a part of the handshake unseen: never proven.
+    PickedUp,
+}
+
+/// One side's stream.
+#[derive(Debug, Clone, Copy, Default)]
+struct Side {
+    /// The next sequence number expected.
+    next: u32,
+    /// Payload bytes so far.
+    sent: u64,
+    segments: u32,
+    fin: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Connection {
+    pub(super) phase: Phase,
+    client_isn: u32,
+    server_isn: u32,
+    client: Side,
+    server: Side,
+    established: Timestamp,
+    client_closed_first: bool,
+    /// The client acknowledged something before we saw an answer: we see one direction only, or it lies.
+    pub(super) one_sided: bool,
+    told: bool,
+}
+
+/// What a segment did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Nothing,
+    /// It does not belong here: bad numbers.
+    Rejected,
+    SynAck,
+    Handshake,
+    /// The handshake and the end in one segment.
+    HandshakeAndEnd(Session),
+    Refused,
+    HalfOpen,
+    End(Session),
+    /// Closed, nothing to tell.
+    Close,
+}
+
+impl Connection {
+    pub(super) fn opened(syn: &Tcp) -> Self {
+        let next = syn.sequence.wrapping_add(1);
+        Self {
+            phase: Phase::SynSent,
+            client_isn: syn.sequence,
+            server_isn: 0,
+            client: Side { next, ..Side::default() },
+            server: Side::default(),
+            established: Timestamp::default(),
+            client_closed_first: false,
+            one_sided: false,
+            told: false,
+        }
+    }
+
+    pub(super) fn picked_up(segment: &Tcp) -> Self {
+        Self { phase: Phase::PickedUp, ..Self::opened(segment) }
+    }
+
+    /// Whether a SYN begins another connection than this one.
+    pub(super) fn is_other_syn(&self, syn: &Tcp) -> bool {
+        match self.phase {
+            Phase::Closed | Phase::SynSent | Phase::SynReceived => syn.sequence != self.client_isn,
+            Phase::PickedUp => true,
+            // An established one answers with a challenge ACK (RFC 5961): the connection goes on.
+            Phase::Established => false,
+        }
+    }
+
+    pub(super) fn segment(&mut self, from_client: bool, tcp: &Tcp, now: Timestamp) -> Step {
+        match (self.phase, from_client) {
+            (Phase::SynSent, true) => self.client_before_answer(tcp),
+            (Phase::SynSent, false) => self.answer(tcp),
+            (Phase::SynReceived, true) => self.client_after_answer(tcp, now),
+            (Phase::SynReceived, false) => self.server_before_handshake(tcp),
+            (Phase::Established, _) => self.exchange(from_client, tcp, now),
+            (Phase::PickedUp, _) => self.unproven(from_client, tcp),
+            (Phase::Closed, _) => Step::Nothing,
+        }
+    }
+
+    fn client_before_answer(&mut self, tcp: &Tcp) -> Step {
+        if tcp.flags.has(TcpFlags::RST) {
+            self.phase = Phase::Closed;
+            return Step::Close;
+        }
+        if tcp.flags.has(TcpFlags::ACK) && tcp.sequence == self.client.next {
+            self.one_sided = true;
+        }
+        Step::Nothing
+    }
+
+    fn answer(&mut self, tcp: &Tcp) -> Step {
+        // The first ACK of a server covers the SYN (RFC 9293 section 3.5), and with TCP Fast Open some data.
+        let covers_syn = tcp.flags.has(TcpFlags::ACK)
+            && tcp.acknowledgement.wrapping_sub(self.client.next) <= u32::from(u16::MAX);
+        if !covers_syn {
+            return Step::Rejected;
+        }
+        if tcp.flags.is_syn_ack() {
+            self.phase = Phase::SynReceived;
+            self.note_server_isn(tcp);
+            return Step::SynAck;
+        }
+        if tcp.flags.has(TcpFlags::RST) {
+            self.phase = Phase::Closed;
+            return Step::Refused;
+        }
+        // Both directions carry data, the SYN-ACK was not seen.
+        if self.one_sided {
+            self.phase = Phase::PickedUp;
+            return Step::Nothing;
+        }
+        Step::Rejected
+    }
+
+    fn note_server_isn(&mut self, tcp: &Tcp) {
+        self.server_isn = tcp.sequence;
+        self.server.next = tcp.sequence.wrapping_add(1);
+    }
+
+    fn server_before_handshake(&mut self, tcp: &Tcp) -> Step {
+        if tcp.flags.is_syn_ack() {
+            // A SYN cookie made anew has another number.
+            self.note_server_isn(tcp);
+            return Step::Nothing;
+        }
+        if tcp.flags.has(TcpFlags::RST) && tcp.sequence == self.server.next {
+            self.phase = Phase::Closed;
+            return Step::Close;
+        }
+        Step::Nothing
+    }
+
+    fn client_after_answer(&mut self, tcp: &Tcp, now: Timestamp) -> Step {
+        if tcp.flags.has(TcpFlags::RST) {
+            if tcp.sequence != self.client.next {
+                return Step::Rejected;
+            }
+            self.phase = Phase::Closed;
+            return Step::HalfOpen;
+        }
+        if tcp.flags.is_bare_syn() {
+            return Step::Nothing;
+        }
+        let right_numbers = tcp.flags.has(TcpFlags::ACK)
+            && tcp.acknowledgement == self.server.next
+            && tcp.sequence.wrapping_sub(self.client.next) <= u32::from(u16::MAX);
+        if !right_numbers {
+            return Step::Rejected;
+        }
+        self.phase = Phase::Established;
+        self.established = now;
+        match self.exchange(true, tcp, now) {
+            Step::End(session) => Step::HandshakeAndEnd(session),
+            _ => Step::Handshake,
+        }
+    }
+
+    fn exchange(&mut self, from_client: bool, tcp: &Tcp, now: Timestamp) -> Step {
+        let isn = if from_client { self.client_isn } else { self.server_isn };
+        let side = if from_client { &mut self.client } else { &mut self.server };
+        if tcp.flags.has(TcpFlags::RST) {
+            // Anything this side has said and the other may not have read. Nobody off the path knows these numbers;
+            // past what was seen only where the capture may have missed data.
+            let behind = side.next.wrapping_sub(tcp.sequence);
+            let ahead = tcp.sequence.wrapping_sub(side.next);
+            let said = side.next.wrapping_sub(isn).min(1 << 30);
+            if !(behind < said || ahead == 0 || side.sent > 0 && ahead <= MAX_AHEAD) {
+                return Step::Rejected;
+            }
+            let first = !(self.client.fin || self.server.fin);
+            if first {
+                self.client_closed_first = from_client;
+            }
+            self.phase = Phase::Closed;
+            return self.end(true, now);
+        }
+        if tcp.flags.has(TcpFlags::SYN) {
+            return Step::Nothing;
+        }
+        let end = tcp.sequence.wrapping_add(tcp.payload_length);
+        let ahead = end.wrapping_sub(side.next);
+        let is_new = ahead != 0 && ahead < 1 << 31;
+        if is_new && ahead > MAX_AHEAD {
+            return Step::Rejected;
+        }
+        if is_new && !side.fin {
+            side.sent = side.sent.saturating_add(u64::from(ahead));
+            side.segments = side.segments.saturating_add(1);
+            side.next = end;
+        }
+        if tcp.flags.has(TcpFlags::FIN) && !side.fin && end == side.next {
+            side.fin = true;
+            side.next = side.next.wrapping_add(1);
+            let other = if from_client { self.server.fin } else { self.client.fin };
+            if !other {
+                self.client_closed_first = from_client;
+                // A source that closes without a word can say nothing any more: no need to wait for the other side.
+                return if from_client && self.client.sent == 0 { self.end(false, now) } else { Step::Nothing };
+            }
+            self.phase = Phase::Closed;
+            return self.end(false, now);
+        }
+        Step::Nothing
+    }
+
+    fn end(&mut self, reset: bool, now: Timestamp) -> Step {
+        if std::mem::replace(&mut self.told, true) {
+            return Step::Close;
+        }
+        Step::End(Session {
+            source_closed_first: self.client_closed_first,
+            reset,
+            source_bytes: self.client.sent,
+            service_bytes: self.server.sent,
+            source_segments: self.client.segments,
+            service_segments: self.server.segments,
+            duration: now.since(self.established),
+        })
+    }
+
+    fn unproven(&mut self, from_client: bool, tcp: &Tcp) -> Step {
+        let side = if from_client { &mut self.client } else { &mut self.server };
+        side.fin |= tcp.flags.has(TcpFlags::FIN);
+        if tcp.flags.has(TcpFlags::RST) || self.client.fin && self.server.fin {
+            self.phase = Phase::Closed;
+            return Step::Close;
+        }
+        Step::Nothing
+    }
+}

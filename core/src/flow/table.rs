@@ -1,0 +1,627 @@
+use super::{
+    connection::{Connection, Phase, Step},
+    key::FlowKey,
+    limits::{FlowCounts, FlowLimits},
+    observation::{EndReason, FlowState, FlowSummary, Observation, Sink, Traffic, What},
+};
+use crate::{
+    lanes::{Lanes, Slot},
+    net::Protocol,
+    packet::{Header, Icmp, IcmpMeaning, Tcp, TcpFlags, Transport, Tuple, Udp},
+    time::Timestamp,
+};
+use std::time::Duration;
+
+/// Lanes in which flows wait. Each has one timeout, so what is due stands in front.
+mod lane {
+    /// A first SYN, by its time.
+    pub(super) const OPENING: usize = 0;
+    /// SYN-ACK seen.
+    pub(super) const HALF_OPEN: usize = 1;
+    /// A first datagram or echo request.
+    pub(super) const ONE_WAY: usize = 2;
+    /// Told as failed, or nothing to tell; kept so that it does not count twice. Given up first.
+    pub(super) const SPENT: usize = 3;
+    pub(super) const DATAGRAMS: usize = 4;
+    pub(super) const CONNECTED: usize = 5;
+    pub(super) const CLOSED: usize = 6;
+    pub(super) const COUNT: usize = 7;
+
+    pub(super) const EMBRYONIC: [usize; 4] = [OPENING, HALF_OPEN, ONE_WAY, SPENT];
+    /// Those that count against a source's quota.
+    pub(super) const PENDING: [usize; 3] = [OPENING, HALF_OPEN, ONE_WAY];
+}
+
+/// Counters for the quota, by hash of the source: 16 KiB whatever the number of sources. Two sources that share a
+/// counter share a quota; the hash is keyed, so nobody chooses with whom.
+const QUOTA_COUNTERS: usize = 8_192;
+/// From 1024 on ports are not the system's (RFC 6335).
+const FIRST_USER_PORT: u16 = 1_024;
+/// User ports whose datagrams to another user port are answers: SSDP, WS-Discovery, mDNS, memcached, STUN.
+const ANSWERING_PORTS: [u16; 5] = [1_900, 3_478, 3_702, 5_353, 11_211];
+
+#[derive(Debug)]
+struct Flow {
+    initiator_is_low: bool,
+    picked_up: bool,
+    /// Its failure was told.
+    told: bool,
+    lane: usize,
+    start: Timestamp,
+    last: Timestamp,
+    told_active: Timestamp,
+    to_server: Traffic,
+    to_client: Traffic,
+    connection: Option<Connection>,
+}
+
+/// The flows of one sensor. See the module for its invariants.
+#[derive(Debug)]
+pub struct FlowTable {
+    limits: FlowLimits,
+    flows: Lanes<FlowKey, Flow, { lane::COUNT }>,
+    pending_of_source: Vec<u16>,
+    counts: FlowCounts,
+    now: Timestamp,
+}
+
+impl FlowTable {
+    #[must_use]
+    pub fn new(limits: FlowLimits, seed: u64) -> Self {
+        Self {
+            limits,
+            flows: Lanes::new(seed),
+            pending_of_source: vec![0; QUOTA_COUNTERS],
+            counts: FlowCounts::default(),
+            now: Timestamp::default(),
+        }
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.flows.is_empty()
+    }
+
+    #[must_use]
+    pub fn counts(&self) -> FlowCounts {
+        self.counts
+    }
+
+    /// The packets' time so far.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// When something will be due next, if no packet comes.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        (0..lane::COUNT).filter_map(|lane| self.deadline(lane)).min()
+    }
+
+    /// Takes a packet in; what follows from it goes to `sink`.
+    pub fn push(&mut self, header: &Header, at: Timestamp, sink: &mut impl Sink) {
+        if at < self.now {
+            self.counts.clock_went_back += 1;
+        }
+        self.advance(at, sink);
+        let now = self.now;
+        match &header.transport {
+            Transport::Tcp(tcp) => self.tcp(header, tcp, now, sink),
+            Transport::Udp(udp) => self.udp(header, udp, now, sink),
+            Transport::Icmp(icmp) => self.icmp(header, icmp, now, sink),
+            Transport::Fragment => self.counts.fragments += 1,
+            Transport::Other => {}
+        }
+    }
+
+    /// Lets time pass: tells of what timed out.
+    pub fn advance(&mut self, to: Timestamp, sink: &mut impl Sink) {
+        self.now = self.now.max(to);
+        for lane in 0..lane::COUNT {
+            while let Some(due) = self.deadline(lane).filter(|due| *due <= self.now) {
+                let Some(slot) = self.flows.oldest(lane) else { break };
+                self.expire(slot, lane, due, sink);
+            }
+        }
+    }
+
+    /// The capture ended: what waits for an answer is taken as unanswered, every flow is told of.
+    pub fn finish(&mut self, sink: &mut impl Sink) {
+        let wait = self.limits.answer_timeout.max(self.limits.handshake_timeout);
+        self.advance(self.now.saturating_add(wait), sink);
+        for lane in 0..lane::COUNT {
+            while let Some(slot) = self.flows.oldest(lane) {
+                self.remove(slot, EndReason::Shutdown, sink);
+            }
+        }
+    }
+
+    fn timeout(&self, lane: usize) -> Duration {
+        match lane {
+            lane::OPENING | lane::ONE_WAY => self.limits.answer_timeout,
+            lane::HALF_OPEN => self.limits.handshake_timeout,
+            lane::SPENT => self.limits.spent_timeout,
+            lane::DATAGRAMS => self.limits.datagram_idle_timeout,
+            lane::CLOSED => self.limits.closed_timeout,
+            _ => self.limits.idle_timeout,
+        }
+    }
+
+    fn deadline(&self, lane: usize) -> Option<Timestamp> {
+        let flow = self.flows.get(self.flows.oldest(lane)?)?;
+        // Opening flows stand by their first packet, which is when they began to wait.
+        let since = if matches!(lane, lane::OPENING | lane::ONE_WAY) { flow.start } else { flow.last };
+        Some(since.saturating_add(self.timeout(lane)))
+    }
+
+    fn expire(&mut self, slot: Slot, lane: usize, due: Timestamp, sink: &mut impl Sink) {
+        match lane {
+            lane::OPENING | lane::ONE_WAY => {
+                self.fail(slot, What::Silent, due, sink);
+            }
+            lane::HALF_OPEN => self.fail(slot, What::HalfOpen, due, sink),
+            _ => self.remove(slot, EndReason::Timeout, sink),
+        }
+    }
+
+    /// Tells of a failure once, and keeps the flow among the spent.
+    fn fail(&mut self, slot: Slot, what: What, at: Timestamp, sink: &mut impl Sink) {
+        self.park(slot, lane::SPENT);
+        let Some(flow) = self.flows.get_mut(slot) else { return };
+        let one_sided = what == What::Silent && flow.connection.as_ref().is_some_and(|c| c.one_sided);
+        flow.last = flow.last.max(at);
+        if !std::mem::replace(&mut flow.told, true) && !flow.picked_up && !one_sided {
+            self.observe(slot, what, at, sink);
+        }
+    }
+
+    fn observe(&self, slot: Slot, what: What, at: Timestamp, sink: &mut impl Sink) {
+        let (Some(flow), Some(key)) = (self.flows.get(slot), self.flows.key(slot)) else { return };
+        sink.observe(&Observation {
+            at,
+            since: flow.start,
+            flow: presented(key, flow),
+            what,
+            packets: flow.to_server.packets,
+            bytes: flow.to_server.bytes,
+        });
+    }
+
+    /// Moves a flow to the end of a lane, and keeps the quota's counters right.
+    fn park(&mut self, slot: Slot, to: usize) {
+        let Some(source) = self.initiator(slot) else { return };
+        let counter = self.quota_counter(&source);
+        let Some(flow) = self.flows.get_mut(slot) else { return };
+        let from = std::mem::replace(&mut flow.lane, to);
+        self.flows.move_to(slot, to);
+        self.count_pending(counter, from, to);
+    }
+
+    fn count_pending(&mut self, counter: usize, from: usize, to: usize) {
+        let Some(pending) = self.pending_of_source.get_mut(counter) else { return };
+        match (lane::PENDING.contains(&from), lane::PENDING.contains(&to)) {
+            (true, false) => *pending = pending.saturating_sub(1),
+            (false, true) => *pending = pending.saturating_add(1),
+            _ => {}
+        }
+    }
+
+    fn initiator(&self, slot: Slot) -> Option<std::net::IpAddr> {
+        let flow = self.flows.get(slot)?;
+        Some(self.flows.key(slot)?.from_end(flow.initiator_is_low).source)
+    }
+
+    fn quota_counter(&self, source: &std::net::IpAddr) -> usize {
+        usize::try_from(self.flows.hash(source) % QUOTA_COUNTERS as u64).unwrap_or(0)
+    }
+
+    fn remove(&mut self, slot: Slot, reason: EndReason, sink: &mut impl Sink) {
+        let Some(source) = self.initiator(slot) else { return };
+        let counter = self.quota_counter(&source);
+        let Some((key, flow)) = self.flows.remove(slot) else { return };
+        self.count_pending(counter, flow.lane, lane::CLOSED);
+        sink.flow(&summary(&key, &flow, reason));
+    }
+
+    /// A place for a new flow, or none because its source has too many already.
+    fn admit(&mut self, tuple: &Tuple, lane: usize, sink: &mut impl Sink) -> bool {
+        let counter = self.quota_counter(&tuple.source);
+        let pending = self.pending_of_source.get(counter).copied().unwrap_or(0);
+        if lane::PENDING.contains(&lane) && pending >= self.limits.max_embryonic_per_source {
+            self.counts.source_quota += 1;
+            return false;
+        }
+        let embryonic: usize = lane::EMBRYONIC.iter().map(|lane| self.flows.lane_len(*lane)).sum();
+        if embryonic >= self.limits.max_embryonic.max(1) {
+            // The spent first, then the longest lane: a flood of one sort pays with its own.
+            let victim = if self.flows.lane_len(lane::SPENT) > 0 {
+                lane::SPENT
+            } else {
+                lane::PENDING
+                    .into_iter()
+                    .max_by_key(|lane| self.flows.lane_len(*lane))
+                    .unwrap_or(lane::OPENING)
+            };
+            if victim != lane::SPENT {
+                self.counts.evicted_embryonic += 1;
+            }
+            if let Some(slot) = self.flows.oldest(victim) {
+                self.remove(slot, EndReason::Forced, sink);
+            }
+        }
+        true
+    }
+
+    /// Before a flow becomes two-way.
+    fn make_room_for_two_way(&mut self, sink: &mut impl Sink) {
+        let two_way = [lane::DATAGRAMS, lane::CONNECTED, lane::CLOSED];
+        let held: usize = two_way.iter().map(|lane| self.flows.lane_len(*lane)).sum();
+        if held < self.limits.max_flows.max(1) {
+            return;
+        }
+        let victim = if self.flows.lane_len(lane::CLOSED) > 0 {
+            lane::CLOSED
+        } else if self.flows.lane_len(lane::DATAGRAMS) > self.flows.lane_len(lane::CONNECTED) {
+            lane::DATAGRAMS
+        } else {
+            lane::CONNECTED
+        };
+        if victim != lane::CLOSED {
+            self.counts.evicted_two_way += 1;
+        }
+        if let Some(slot) = self.flows.oldest(victim) {
+            self.remove(slot, EndReason::Forced, sink);
+        }
+    }
+
+    fn open(
+        &mut self,
+        opening: &Opening,
+        header: &Header,
+        flags: TcpFlags,
+        sink: &mut impl Sink,
+    ) -> Option<Slot> {
+        if !self.admit(&opening.tuple, opening.lane, sink) {
+            return None;
+        }
+        let (key, source_is_low) = FlowKey::of(&opening.tuple);
+        let mut flow = Flow {
+            initiator_is_low: source_is_low != opening.reversed,
+            picked_up: opening.picked_up,
+            told: false,
+            lane: opening.lane,
+            start: self.now,
+            last: self.now,
+            told_active: self.now,
+            to_server: Traffic::default(),
+            to_client: Traffic::default(),
+            connection: opening.connection,
+        };
+        flow.add(header, !opening.reversed, flags);
+        let initiator = if opening.reversed { opening.tuple.destination } else { opening.tuple.source };
+        let counter = self.quota_counter(&initiator);
+        let slot = self.flows.insert(key, flow, opening.lane);
+        self.count_pending(counter, lane::CLOSED, opening.lane);
+        Some(slot)
+    }
+
+    /// Notes a packet of a known flow; whether it came from the initiator.
+    fn note(
+        &mut self,
+        slot: Slot,
+        source_is_low: bool,
+        header: &Header,
+        flags: TcpFlags,
+        sink: &mut impl Sink,
+    ) -> bool {
+        let now = self.now;
+        let active_timeout = self.limits.active_timeout;
+        let Some(flow) = self.flows.get_mut(slot) else { return false };
+        let from_initiator = flow.initiator_is_low == source_is_low;
+        flow.add(header, from_initiator, flags);
+        // The lanes of those that wait are in order of what they wait for, not of their last packet.
+        if !lane::PENDING.contains(&flow.lane) {
+            flow.last = now;
+            let lane = flow.lane;
+            self.flows.move_to(slot, lane);
+        }
+        let Some(flow) = self.flows.get_mut(slot) else { return from_initiator };
+        if now.since(flow.told_active) >= active_timeout {
+            flow.told_active = now;
+            if let (Some(key), Some(flow)) = (self.flows.key(slot), self.flows.get(slot)) {
+                sink.flow(&summary(key, flow, EndReason::Active));
+            }
+        }
+        from_initiator
+    }
+
+    fn tcp(&mut self, header: &Header, tcp: &Tcp, now: Timestamp, sink: &mut impl Sink) {
+        let tuple = Tuple {
+            source: header.source,
+            destination: header.destination,
+            protocol: header.protocol,
+            source_port: tcp.source_port,
+            destination_port: tcp.destination_port,
+        };
+        let (key, source_is_low) = FlowKey::of(&tuple);
+        let mut known = self.flows.find(&key);
+        if tcp.flags.is_bare_syn() {
+            let (packets, bytes) = (1, u64::from(header.ip_length));
+            sink.observe(&Observation { at: now, since: now, flow: tuple, what: What::Syn, packets, bytes });
+            // The same ports again for another connection: the old flow is over.
+            let other = known.and_then(|slot| self.flows.get(slot)).is_some_and(|flow| {
+                flow.connection.as_ref().is_none_or(|connection| connection.is_other_syn(tcp))
+            });
+            if let (true, Some(slot)) = (other, known) {
+                self.remove(slot, EndReason::Timeout, sink);
+                known = None;
+            }
+        }
+        let Some(slot) = known else { return self.first_segment(&tuple, header, tcp, sink) };
+        let from_initiator = self.note(slot, source_is_low, header, tcp.flags, sink);
+        if tcp.flags.is_stealth() {
+            return self.stealth_in_flow(slot, from_initiator, now, sink);
+        }
+        let Some(flow) = self.flows.get_mut(slot) else { return };
+        let Some(connection) = flow.connection.as_mut() else { return };
+        let step = connection.segment(from_initiator, tcp, now);
+        let phase = connection.phase;
+        self.carry_out(slot, step, phase, now, sink);
+    }
+
+    fn first_segment(&mut self, tuple: &Tuple, header: &Header, tcp: &Tcp, sink: &mut impl Sink) {
+        let flags = tcp.flags;
+        if flags.is_stealth() {
+            let opening = Opening::spent(*tuple);
+            if let Some(slot) = self.open(&opening, header, flags, sink) {
+                self.fail(slot, What::Stealth, self.now, sink);
+            }
+        } else if flags.is_bare_syn() {
+            let opening = Opening {
+                lane: lane::OPENING,
+                connection: Some(Connection::opened(tcp)),
+                ..Opening::spent(*tuple)
+            };
+            self.open(&opening, header, flags, sink);
+        } else if flags.is_syn_ack() {
+            // Backscatter, a reflection, or a SYN we missed: who asked is not known.
+            self.counts.stray_syn_ack += 1;
+        } else if flags.has(TcpFlags::RST) {
+            self.counts.stray_reset += 1;
+        } else {
+            // Begun before us: the lower port is taken for the service's.
+            let reversed = tcp.source_port < tcp.destination_port;
+            let opening = Opening {
+                reversed,
+                picked_up: true,
+                connection: Some(Connection::picked_up(tcp)),
+                ..Opening::spent(*tuple)
+            };
+            self.open(&opening, header, flags, sink);
+        }
+    }
+
+    /// A probe that reuses the ports of a flow that is not a live connection.
+    fn stealth_in_flow(&mut self, slot: Slot, from_initiator: bool, now: Timestamp, sink: &mut impl Sink) {
+        let Some(flow) = self.flows.get_mut(slot) else { return };
+        let phase = flow.connection.as_ref().map(|connection| connection.phase);
+        let live = matches!(phase, Some(Phase::Established | Phase::SynReceived));
+        if from_initiator && !live && !flow.picked_up {
+            self.fail(slot, What::Stealth, now, sink);
+        } else {
+            self.counts.bad_sequence += 1;
+        }
+    }
+
+    fn carry_out(&mut self, slot: Slot, step: Step, phase: Phase, now: Timestamp, sink: &mut impl Sink) {
+        match step {
+            Step::Nothing => {
+                // Picked up in its middle, and now seen in both directions.
+                let becomes_two_way = phase == Phase::PickedUp
+                    && self.flows.get(slot).is_some_and(|flow| {
+                        flow.lane != lane::CONNECTED
+                            && flow.to_client.packets > 0
+                            && flow.to_server.packets > 0
+                    });
+                if becomes_two_way {
+                    self.connect(slot, lane::CONNECTED, sink);
+                }
+            }
+            Step::Rejected => self.counts.bad_sequence += 1,
+            Step::SynAck => {
+                self.observe(slot, What::SynAck, now, sink);
+                if let Some(flow) = self.flows.get_mut(slot) {
+                    flow.last = now;
+                }
+                self.park(slot, lane::HALF_OPEN);
+            }
+            Step::Handshake => {
+                self.observe(slot, What::Handshake, now, sink);
+                self.connect(slot, lane::CONNECTED, sink);
+            }
+            Step::HandshakeAndEnd(session) => {
+                self.observe(slot, What::Handshake, now, sink);
+                self.observe(slot, What::Ended(session), now, sink);
+                let to = if phase == Phase::Closed { lane::CLOSED } else { lane::CONNECTED };
+                self.connect(slot, to, sink);
+            }
+            Step::End(session) => {
+                self.observe(slot, What::Ended(session), now, sink);
+                if phase == Phase::Closed {
+                    self.park(slot, lane::CLOSED);
+                }
+            }
+            Step::Refused => self.fail(slot, What::Refused, now, sink),
+            Step::HalfOpen => self.fail(slot, What::HalfOpen, now, sink),
+            Step::Close => {
+                let two_way = self
+                    .flows
+                    .get(slot)
+                    .is_some_and(|flow| matches!(flow.lane, lane::CONNECTED | lane::CLOSED));
+                self.park(slot, if two_way { lane::CLOSED } else { lane::SPENT });
+            }
+        }
+    }
+
+    fn connect(&mut self, slot: Slot, to: usize, sink: &mut impl Sink) {
+        // Out of the way first, so that making room cannot take this very flow.
+        if let Some(flow) = self.flows.get_mut(slot) {
+            flow.last = self.now;
+        }
+        self.make_room_for_two_way(sink);
+        self.park(slot, to);
+    }
+
+    fn udp(&mut self, header: &Header, udp: &Udp, now: Timestamp, sink: &mut impl Sink) {
+        if is_group(header.destination) {
+            return;
+        }
+        let tuple = Tuple {
+            source: header.source,
+            destination: header.destination,
+            protocol: header.protocol,
+            source_port: udp.source_port,
+            destination_port: udp.destination_port,
+        };
+        self.datagram(&tuple, header, is_answer(udp), What::UdpAttempt, now, sink);
+    }
+
+    fn icmp(&mut self, header: &Header, icmp: &Icmp, now: Timestamp, sink: &mut impl Sink) {
+        let (identifier, is_reply) = match icmp.meaning {
+            IcmpMeaning::EchoRequest { identifier } => (identifier, false),
+            IcmpMeaning::EchoReply { identifier } => (identifier, true),
+            IcmpMeaning::Unreachable(Some(about)) => return self.unreachable(header, &about, now, sink),
+            IcmpMeaning::Unreachable(None) | IcmpMeaning::Other => return,
+        };
+        if is_group(header.destination) {
+            return;
+        }
+        let tuple = Tuple {
+            source: header.source,
+            destination: header.destination,
+            protocol: header.protocol,
+            source_port: identifier,
+            destination_port: identifier,
+        };
+        self.datagram(&tuple, header, is_reply, What::IcmpEcho, now, sink);
+    }
+
+    fn datagram(
+        &mut self,
+        tuple: &Tuple,
+        header: &Header,
+        is_answer: bool,
+        first: What,
+        now: Timestamp,
+        sink: &mut impl Sink,
+    ) {
+        let (key, source_is_low) = FlowKey::of(tuple);
+        let Some(slot) = self.flows.find(&key) else {
+            // An answer whose question we did not see makes nobody a source.
+            let opening = Opening {
+                lane: if is_answer { lane::SPENT } else { lane::ONE_WAY },
+                reversed: is_answer,
+                picked_up: is_answer,
+                ..Opening::spent(*tuple)
+            };
+            if let Some(slot) = self.open(&opening, header, TcpFlags::default(), sink)
+                && !is_answer
+            {
+                self.observe(slot, first, now, sink);
+            }
+            return;
+        };
+        let from_initiator = self.note(slot, source_is_low, header, TcpFlags::default(), sink);
+        let lane = self.flows.get(slot).map(|flow| flow.lane);
+        let one_way = matches!(lane, Some(lane::ONE_WAY | lane::SPENT));
+        let both = self.flows.get(slot).is_some_and(|f| f.to_client.packets > 0 && f.to_server.packets > 0);
+        if one_way && both && (!from_initiator || lane == Some(lane::SPENT)) {
+            self.connect(slot, lane::DATAGRAMS, sink);
+        }
+    }
+
+    /// An ICMP error about a try of ours that still waits for its answer.
+    fn unreachable(&mut self, header: &Header, about: &Tuple, now: Timestamp, sink: &mut impl Sink) {
+        let (key, source_is_low) = FlowKey::of(about);
+        let Some(slot) = self.flows.find(&key) else { return };
+        let Some(flow) = self.flows.get(slot) else { return };
+        let waits = matches!(flow.lane, lane::OPENING | lane::ONE_WAY);
+        if waits && flow.initiator_is_low == source_is_low && header.destination == about.source {
+            self.fail(slot, What::Refused, now, sink);
+        }
+    }
+}
+
+/// A flow about to be made.
+struct Opening {
+    tuple: Tuple,
+    lane: usize,
+    /// The packet comes from the presumed service.
+    reversed: bool,
+    picked_up: bool,
+    connection: Option<Connection>,
+}
+
+impl Opening {
+    fn spent(tuple: Tuple) -> Self {
+        Self { tuple, lane: lane::SPENT, reversed: false, picked_up: false, connection: None }
+    }
+}
+
+impl Flow {
+    fn add(&mut self, header: &Header, to_server: bool, flags: TcpFlags) {
+        let traffic = if to_server { &mut self.to_server } else { &mut self.to_client };
+        traffic.packets += 1;
+        traffic.bytes += u64::from(header.ip_length);
+        traffic.flags = traffic.flags | flags;
+    }
+}
+
+fn summary(key: &FlowKey, flow: &Flow, reason: EndReason) -> FlowSummary {
+    let state = match flow.lane {
+        lane::CLOSED => FlowState::Closed,
+        lane::CONNECTED | lane::DATAGRAMS => FlowState::Established,
+        _ => FlowState::New,
+    };
+    FlowSummary {
+        flow: presented(key, flow),
+        start: flow.start,
+        end: flow.last,
+        to_server: flow.to_server,
+        to_client: flow.to_client,
+        state,
+        reason,
+        picked_up: flow.picked_up,
+    }
+}
+
+/// The tuple from the initiator on; for ICMP with type and code of an echo request, as EVE and the community id have it.
+fn presented(key: &FlowKey, flow: &Flow) -> Tuple {
+    let mut tuple = key.from_end(flow.initiator_is_low);
+    match key.protocol() {
+        Protocol::ICMP => (tuple.source_port, tuple.destination_port) = (8, 0),
+        Protocol::ICMPV6 => (tuple.source_port, tuple.destination_port) = (128, 0),
+        _ => {}
+    }
+    tuple
+}
+
+/// A datagram from a port that answers to one that asks.
+fn is_answer(udp: &Udp) -> bool {
+    let answers = udp.source_port < FIRST_USER_PORT || ANSWERING_PORTS.contains(&udp.source_port);
+    answers && udp.destination_port >= FIRST_USER_PORT && udp.source_port != udp.destination_port
+}
+
+/// Multicast and limited broadcast: no single host is tried.
+fn is_group(address: std::net::IpAddr) -> bool {
+    match address {
+        std::net::IpAddr::V4(address) => address.is_multicast() || address.is_broadcast(),
+        std::net::IpAddr::V6(address) => address.is_multicast(),
+    }
+}

@@ -1,0 +1,272 @@
+//! A bounded, keyed table whose entries stand in a few queues ("lanes"), each in order of arrival.
+//!
+//! Invariants: never more entries than its capacity; the oldest entry of a lane is found in constant time, so timeouts
+//! and evictions never scan; the hash is keyed, because attackers choose the keys.
+
+use foldhash::{SharedSeed, quality::FoldHasher};
+use hashbrown::HashTable;
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+};
+
+/// Where an entry stands; valid until it is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot(u32);
+
+const NONE: u32 = u32::MAX;
+
+struct Entry<K, V> {
+    key: K,
+    value: V,
+    lane: usize,
+    before: u32,
+    after: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Lane {
+    first: u32,
+    last: u32,
+    len: usize,
+}
+
+/// See the module. `N` is the number of lanes.
+pub struct Lanes<K, V, const N: usize> {
+    entries: Vec<Option<Entry<K, V>>>,
+    free: Vec<u32>,
+    index: HashTable<u32>,
+    lanes: [Lane; N],
+    seed: u64,
+    shared: SharedSeed,
+}
+
+impl<K, V, const N: usize> fmt::Debug for Lanes<K, V, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the seed: who knows it can make keys collide.
+        f.debug_struct("Lanes").field("lanes", &self.lanes).finish_non_exhaustive()
+    }
+}
+
+impl<K: Hash + Eq, V, const N: usize> Lanes<K, V, N> {
+    /// An empty table; memory comes with the entries.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            entries: Vec::new(),
+            free: Vec::new(),
+            index: HashTable::new(),
+            lanes: [Lane { first: NONE, last: NONE, len: 0 }; N],
+            seed,
+            shared: SharedSeed::from_u64(seed.rotate_left(32) ^ 0x6e65_7467_7561_7264),
+        }
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// Entries in one lane.
+    #[must_use]
+    pub fn lane_len(&self, lane: usize) -> usize {
+        self.lanes.get(lane).map_or(0, |lane| lane.len)
+    }
+
+    /// The keyed hash of any value.
+    #[must_use]
+    pub fn hash<T: Hash + ?Sized>(&self, value: &T) -> u64 {
+        let mut hasher = FoldHasher::with_seed(self.seed, &self.shared);
+        value.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    #[must_use]
+    pub fn find(&self, key: &K) -> Option<Slot> {
+        let hash = self.hash(key);
+        self.index.find(hash, |at| self.entry(*at).is_some_and(|entry| entry.key == *key)).copied().map(Slot)
+    }
+
+    #[must_use]
+    pub fn get(&self, slot: Slot) -> Option<&V> {
+        self.entry(slot.0).map(|entry| &entry.value)
+    }
+
+    pub fn get_mut(&mut self, slot: Slot) -> Option<&mut V> {
+        self.entry_mut(slot.0).map(|entry| &mut entry.value)
+    }
+
+    #[must_use]
+    pub fn key(&self, slot: Slot) -> Option<&K> {
+        self.entry(slot.0).map(|entry| &entry.key)
+    }
+
+    /// The oldest entry of a lane.
+    #[must_use]
+    pub fn oldest(&self, lane: usize) -> Option<Slot> {
+        self.lanes.get(lane).map(|lane| lane.first).filter(|first| *first != NONE).map(Slot)
+    }
+
+    /// Puts a new entry at the end of `lane`. The caller has made sure that the key is new and that there is room.
+    pub fn insert(&mut self, key: K, value: V, lane: usize) -> Slot {
+        let hash = self.hash(&key);
+        let entry = Entry { key, value, lane, before: NONE, after: NONE };
+        let at = match self.free.pop() {
+            Some(at) => {
+                if let Some(place) = self.entries.get_mut(at as usize) {
+                    *place = Some(entry);
+                }
+                at
+            }
+            None => {
+                self.entries.push(Some(entry));
+                // 2^32 entries would be hundreds of gigabytes: every user bounds its table far below.
+                u32::try_from(self.entries.len() - 1).unwrap_or(NONE)
+            }
+        };
+        let Self { index, entries, seed, shared, .. } = self;
+        index.insert_unique(hash, at, |at| {
+            let mut hasher = FoldHasher::with_seed(*seed, shared);
+            if let Some(Some(entry)) = entries.get(*at as usize) {
+                entry.key.hash(&mut hasher);
+            }
+            hasher.finish()
+        });
+        self.link(at, lane);
+        Slot(at)
+    }
+
+    /// Moves an entry to the end of a lane, its own or another.
+    pub fn move_to(&mut self, slot: Slot, lane: usize) {
+        if self.entry(slot.0).is_some() {
+            self.unlink(slot.0);
+            self.link(slot.0, lane);
+        }
+    }
+
+    pub fn remove(&mut self, slot: Slot) -> Option<(K, V)> {
+        let hash = self.hash(&self.entry(slot.0)?.key);
+        self.unlink(slot.0);
+        if let Ok(found) = self.index.find_entry(hash, |at| *at == slot.0) {
+            found.remove();
+        }
+        let entry = self.entries.get_mut(slot.0 as usize)?.take()?;
+        self.free.push(slot.0);
+        Some((entry.key, entry.value))
+    }
+
+    /// Takes the oldest entry of a lane out.
+    pub fn pop_oldest(&mut self, lane: usize) -> Option<(K, V)> {
+        self.oldest(lane).and_then(|slot| self.remove(slot))
+    }
+
+    /// All entries, in no particular order.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&K, &mut V)> {
+        self.entries.iter_mut().flatten().map(|entry| (&entry.key, &mut entry.value))
+    }
+
+    fn entry(&self, at: u32) -> Option<&Entry<K, V>> {
+        self.entries.get(at as usize)?.as_ref()
+    }
+
+    fn entry_mut(&mut self, at: u32) -> Option<&mut Entry<K, V>> {
+        self.entries.get_mut(at as usize)?.as_mut()
+    }
+
+    fn link(&mut self, at: u32, lane: usize) {
+        let Some(queue) = self.lanes.get_mut(lane) else { return };
+        let last = std::mem::replace(&mut queue.last, at);
+        queue.len += 1;
+        if last == NONE {
+            queue.first = at;
+        }
+        if let Some(entry) = self.entry_mut(last) {
+            entry.after = at;
+        }
+        if let Some(entry) = self.entry_mut(at) {
+            (entry.lane, entry.before, entry.after) = (lane, last, NONE);
+        }
+    }
+
+    fn unlink(&mut self, at: u32) {
+        let Some((lane, before, after)) = self.entry(at).map(|e| (e.lane, e.before, e.after)) else { return };
+        if let Some(entry) = self.entry_mut(before) {
+            entry.after = after;
+        }
+        if let Some(entry) = self.entry_mut(after) {
+            entry.before = before;
+        }
+        if let Some(queue) = self.lanes.get_mut(lane) {
+            queue.len -= 1;
+            if before == NONE {
+                queue.first = after;
+            }
+            if after == NONE {
+                queue.last = before;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::VecDeque;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Touch(u8, usize),
+        Remove(u8),
+        Pop(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (0u8..20, 0usize..3).prop_map(|(key, lane)| Step::Touch(key, lane)),
+            (0u8..20).prop_map(Step::Remove),
+            (0usize..3).prop_map(Step::Pop),
+        ]
+    }
+
+    proptest! {
+        /// The table behaves as three plain queues would.
+        #[test]
+        fn lanes_keep_the_order_of_arrival(steps in proptest::collection::vec(step(), 0..200), seed: u64) {
+            let mut lanes: Lanes<u8, u8, 3> = Lanes::new(seed);
+            let mut model: [VecDeque<u8>; 3] = Default::default();
+            for step in steps {
+                match step {
+                    Step::Touch(key, lane) => {
+                        model.iter_mut().for_each(|queue| queue.retain(|k| *k != key));
+                        model[lane].push_back(key);
+                        match lanes.find(&key) {
+                            Some(slot) => lanes.move_to(slot, lane),
+                            None => { lanes.insert(key, key, lane); }
+                        }
+                    }
+                    Step::Remove(key) => {
+                        model.iter_mut().for_each(|queue| queue.retain(|k| *k != key));
+                        if let Some(slot) = lanes.find(&key) {
+                            prop_assert_eq!(lanes.remove(slot), Some((key, key)));
+                        }
+                    }
+                    Step::Pop(lane) => {
+                        prop_assert_eq!(lanes.pop_oldest(lane).map(|(key, _)| key), model[lane].pop_front());
+                    }
+                }
+                for (lane, queue) in model.iter().enumerate() {
+                    prop_assert_eq!(lanes.lane_len(lane), queue.len());
+                    let oldest = lanes.oldest(lane).and_then(|slot| lanes.key(slot).copied());
+                    prop_assert_eq!(oldest, queue.front().copied());
+                }
+                prop_assert_eq!(lanes.len(), model.iter().map(VecDeque::len).sum::<usize>());
+            }
+        }
+    }
+}

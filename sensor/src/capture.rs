@@ -1,0 +1,40 @@
+//! Where frames come from: a capture file or an interface, behind one trait.
+
+mod clock;
+mod file;
+
+pub use clock::FrameClock;
+pub use file::{CaptureFile, FileError};
+
+use netguard_core::{packet::LinkType, time::Timestamp};
+
+/// One captured frame.
+#[derive(Debug, Clone, Copy)]
+pub struct Frame<'a> {
+    pub at: Timestamp,
+    pub link: LinkType,
+    pub bytes: &'a [u8],
+}
+
+/// What a source has next.
+#[derive(Debug, Clone, Copy)]
+pub enum Next<'a> {
+    Frame(Frame<'a>),
+    /// Nothing for now: time passes.
+    Quiet,
+    /// The file is read to its end.
+    End,
+}
+
+/// A source of frames.
+pub trait FrameSource {
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// The next frame. Blocks for a bounded time at most.
+    ///
+    /// Errors: the source cannot go on; what it gave before stands.
+    fn next(&mut self) -> Result<Next<'_>, Self::Error>;
+
+    /// Frames dropped before they reached us, since the start; none where the source cannot tell.
+    fn dropped(&self) -> Option<u64>;
+}

@@ -1,0 +1,277 @@
+//! Frames → header → flows → evidence: the one path that live capture, `--read`, standalone and `netguard-lab evaluate`
+//! share.
+//!
+//! Invariant: the same frames, times and seed give the same records and flow events in the same order.
+
+use crate::capture::{Frame, FrameSource, Next};
+use netguard_core::{
+    evidence::{Accumulator, EvidenceLimits, EvidenceRecord, OwnNetworks},
+    flow::{FlowLimits, FlowSummary, FlowTable, Observation, Sink},
+    packet::{self, DecodeError, martian},
+    time::Timestamp,
+};
+use std::{collections::BTreeMap, time::Duration};
+
+/// How often evidence is given when nothing is hot.
+pub const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
+
+#[derive(Debug, Clone)]
+pub struct PipelineSettings {
+    pub own: OwnNetworks,
+    /// Keys the hashes: random for a live sensor, fixed for a replay.
+    pub seed: u64,
+    pub flows: FlowLimits,
+    pub evidence: EvidenceLimits,
+    /// Keep flow events until they are taken.
+    pub flow_events: bool,
+}
+
+impl PipelineSettings {
+    /// A capture file: all addresses are ours, the same result every time.
+    #[must_use]
+    pub fn replay() -> Self {
+        Self::live(OwnNetworks::Any, 0)
+    }
+
+    #[must_use]
+    pub fn live(own: OwnNetworks, seed: u64) -> Self {
+        Self {
+            own,
+            seed,
+            flows: FlowLimits::default(),
+            evidence: EvidenceLimits::default(),
+            flow_events: false,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Pipeline {
+    table: FlowTable,
+    collected: Collected,
+    frames: u64,
+    bytes: u64,
+    decode_errors: [u64; DecodeError::ALL.len()],
+    martians: BTreeMap<&'static str, u64>,
+    /// What [`Self::losses`] gave before.
+    told: BTreeMap<&'static str, u64>,
+}
+
+#[derive(Debug)]
+struct Collected {
+    evidence: Accumulator,
+    flows: Option<Vec<FlowSummary>>,
+}
+
+impl Sink for Collected {
+    fn observe(&mut self, observation: &Observation) {
+        self.evidence.observe(observation);
+    }
+
+    fn flow(&mut self, summary: &FlowSummary) {
+        if let Some(flows) = &mut self.flows {
+            flows.push(summary.clone());
+        }
+    }
+}
+
+impl Pipeline {
+    #[must_use]
+    pub fn new(settings: PipelineSettings) -> Self {
+        Self {
+            table: FlowTable::new(settings.flows, settings.seed),
+            collected: Collected {
+                evidence: Accumulator::new(settings.own, settings.evidence, settings.seed),
+                flows: settings.flow_events.then(Vec::new),
+            },
+            frames: 0,
+            bytes: 0,
+            decode_errors: [0; DecodeError::ALL.len()],
+            martians: BTreeMap::new(),
+            told: BTreeMap::new(),
+        }
+    }
+
+    /// Takes one frame in. Whatever is wrong with it is counted.
+    pub fn push(&mut self, frame: &Frame<'_>) {
+        self.frames += 1;
+        self.bytes += frame.bytes.len() as u64;
+        let header = match packet::decode(frame.bytes, frame.link) {
+            Ok(header) => header,
+            Err(error) => {
+                if let Some(count) = self.decode_errors.get_mut(error as usize) {
+                    *count += 1;
+                }
+                return;
+            }
+        };
+        if let Some(reason) = martian(&header) {
+            *self.martians.entry(reason).or_default() += 1;
+            return;
+        }
+        self.table.push(&header, frame.at, &mut self.collected);
+    }
+
+    /// Lets time pass without a frame.
+    pub fn advance(&mut self, now: Timestamp) {
+        self.table.advance(now, &mut self.collected);
+    }
+
+    /// Whether [`Self::flush_hot`] has something that should not wait.
+    #[must_use]
+    pub fn is_hot(&self) -> bool {
+        self.collected.evidence.is_hot()
+    }
+
+    pub fn flush_hot(&mut self, now: Timestamp) -> Vec<EvidenceRecord> {
+        self.collected.evidence.flush_hot(now)
+    }
+
+    /// What was seen since it was last asked, and what timed out by `now`.
+    pub fn flush(&mut self, now: Timestamp) -> Vec<EvidenceRecord> {
+        self.advance(now);
+        self.collected.evidence.flush(now)
+    }
+
+    /// The end of the capture: pending tries are taken as failed, all flows are told.
+    pub fn finish(&mut self) -> Vec<EvidenceRecord> {
+        self.table.finish(&mut self.collected);
+        let now = self.table.now();
+        self.collected.evidence.flush(now)
+    }
+
+    /// Flow events since it was last asked; empty unless the settings asked for them.
+    pub fn take_flows(&mut self) -> Vec<FlowSummary> {
+        self.collected.flows.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Interfaces changed their addresses.
+    pub fn set_own(&mut self, own: OwnNetworks) {
+        self.collected.evidence.set_own(own);
+    }
+
+    /// The packets' time so far.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.table.now()
+    }
+
+    /// When something times out next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.table.next_deadline()
+    }
+
+    #[must_use]
+    pub fn frames(&self) -> u64 {
+        self.frames
+    }
+
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    #[must_use]
+    pub fn flows(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Every counter since the start, by "stage.reason", with whether it means that sight was lost.
+    #[must_use]
+    pub fn counters(&self) -> BTreeMap<&'static str, (u64, bool)> {
+        let decode = DecodeError::ALL
+            .iter()
+            .zip(self.decode_errors)
+            .map(|(error, count)| (error.reason(), count, error.is_loss()));
+        decode
+            .chain(self.martians.iter().map(|(reason, count)| (*reason, *count, false)))
+            .chain(self.table.counts().named())
+            .chain(self.collected.evidence.counts().named())
+            .filter(|(_, count, _)| *count > 0)
+            .map(|(name, count, loss)| (name, (count, loss)))
+            .collect()
+    }
+
+    /// What was lost since it was last asked.
+    pub fn losses(&mut self) -> BTreeMap<&'static str, u64> {
+        let mut losses = BTreeMap::new();
+        for (name, (count, is_loss)) in self.counters() {
+            let told = self.told.entry(name).or_default();
+            let new = count.saturating_sub(*told);
+            *told = count;
+            if is_loss && new > 0 {
+                losses.insert(name, new);
+            }
+        }
+        losses
+    }
+}
+
+/// What a replay gives.
+#[derive(Debug, Clone)]
+pub enum Output {
+    /// The record, and the time at which a live sensor would have sent it.
+    Evidence(Timestamp, EvidenceRecord),
+    Flow(FlowSummary),
+}
+
+/// Runs a capture through a pipeline in the capture's own time, as a live sensor would: a flush every
+/// [`FLUSH_INTERVAL`], at once when hot. Long silences are skipped, timeouts in them are not.
+///
+/// Errors: the source's; what was read before it was given to `each`.
+pub fn replay<S: FrameSource>(
+    source: &mut S,
+    pipeline: &mut Pipeline,
+    mut each: impl FnMut(Output),
+) -> Result<(), S::Error> {
+    let mut next_flush: Option<Timestamp> = None;
+    let outcome = loop {
+        match source.next() {
+            Ok(Next::Frame(frame)) => {
+                let mut due = next_flush.unwrap_or_else(|| frame.at.saturating_add(FLUSH_INTERVAL));
+                while due <= frame.at {
+                    let records = pipeline.flush(due);
+                    give(pipeline, due, records, &mut each);
+                    let mut next = due.saturating_add(FLUSH_INTERVAL);
+                    // Nothing can happen before the next deadline or frame.
+                    let quiet_until = pipeline.next_deadline().unwrap_or(frame.at).min(frame.at);
+                    if quiet_until > next {
+                        next = quiet_until;
+                    }
+                    due = next;
+                }
+                next_flush = Some(due);
+                pipeline.push(&frame);
+                if pipeline.is_hot() {
+                    let now = pipeline.now();
+                    let records = pipeline.flush_hot(now);
+                    give(pipeline, now, records, &mut each);
+                }
+            }
+            Ok(Next::Quiet) => {}
+            Ok(Next::End) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    let records = pipeline.finish();
+    give(pipeline, pipeline.now(), records, &mut each);
+    for flow in pipeline.take_flows() {
+        each(Output::Flow(flow));
+    }
+    outcome
+}
+
+fn give(
+    pipeline: &mut Pipeline,
+    at: Timestamp,
+    records: Vec<EvidenceRecord>,
+    each: &mut impl FnMut(Output),
+) {
+    for flow in pipeline.take_flows() {
+        each(Output::Flow(flow));
+    }
+    for record in records {
+        each(Output::Evidence(at, record));
+    }
+}
