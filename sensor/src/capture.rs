@@ -2,9 +2,13 @@
 
 mod clock;
 mod file;
+mod live;
+mod threads;
 
 pub use clock::FrameClock;
 pub use file::{CaptureFile, FileError};
+pub use live::{LiveError, LiveSource, now};
+pub use threads::{Capture, CaptureMetrics, own_of};
 
 use netguard_core::{packet::LinkType, time::Timestamp};
 

@@ -4,7 +4,12 @@
 //! Invariants: it judges nothing; capture has its own OS threads, which never wait for the network; every queue is
 //! bounded, and what is dropped anywhere is counted under "stage.reason" and told to the coordinators.
 
+pub mod app;
 pub mod capture;
+pub mod cli;
+pub mod config;
+pub mod enroll;
 pub mod event;
 pub mod pipeline;
 pub mod read;
+pub mod uplink;

@@ -1,21 +1,25 @@
-//! The sensor's command line.
-#![allow(clippy::print_stdout, reason = "a command-line program")]
+//! `netguard-sensor`: parse, build, run.
 
-use clap::Parser;
-use std::{io, path::PathBuf};
+use clap::Parser as _;
+use netguard_sensor::cli::Cli;
+use std::process::ExitCode;
 
-#[derive(Parser)]
-#[command(name = "netguard-sensor", version, about)]
-struct Arguments {
-    /// Read a pcap or pcapng file and print its evidence and flow events as JSON lines.
-    #[arg(long, value_name = "FILE")]
-    read: Option<PathBuf>,
-}
-
-fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
-    if let Some(path) = arguments.read {
-        return netguard_sensor::read::read_file(&path, &mut io::stdout().lock());
+fn main() -> ExitCode {
+    netguard_daemon::crypto::install();
+    let cli = Cli::parse();
+    // One thread is enough beside the capture threads, and keeps the sensor small.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("netguard-sensor: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(cli.run()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("netguard-sensor: {error:#}");
+            ExitCode::FAILURE
+        }
     }
-    anyhow::bail!("nothing to do: see --help")
 }

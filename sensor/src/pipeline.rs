@@ -262,12 +262,7 @@ pub fn replay<S: FrameSource>(
     outcome
 }
 
-fn give(
-    pipeline: &mut Pipeline,
-    at: Timestamp,
-    records: Vec<EvidenceRecord>,
-    each: &mut impl FnMut(Output),
-) {
+fn give(pipeline: &mut Pipeline, at: Timestamp, records: Vec<EvidenceRecord>, each: &mut impl FnMut(Output)) {
     for flow in pipeline.take_flows() {
         each(Output::Flow(flow));
     }

@@ -3,8 +3,7 @@
 use super::{Frame, FrameClock, FrameSource, Next};
 use netguard_core::{packet::LinkType, time::Timestamp};
 use pcap_parser::{
-    Block, PcapHeader, parse_block_be, parse_block_le, parse_pcap_header,
-    traits::PcapNGPacketBlock as _,
+    Block, PcapHeader, parse_block_be, parse_block_le, parse_pcap_header, traits::PcapNGPacketBlock as _,
 };
 use std::{
     fs::File,
@@ -76,7 +75,8 @@ impl<R: Read> CaptureFile<R> {
     /// Errors: [`FileError`] when what `reader` gives does not begin as a capture does.
     pub fn new(mut reader: R) -> Result<Self, FileError> {
         let mut start = [0; 4];
-        let got = read_up_to(&mut reader, &mut start).map_err(|error| FileError::Read { offset: 0, error })?;
+        let got =
+            read_up_to(&mut reader, &mut start).map_err(|error| FileError::Read { offset: 0, error })?;
         let wrong = || FileError::Magic { magic: start[..got].to_vec() };
         if got < start.len() {
             return Err(wrong());
@@ -237,11 +237,8 @@ impl<R: Read> CaptureFile<R> {
                     return Err(self.broken(format!("more than {MAX_INTERFACES} interfaces")));
                 }
                 let link = u32::try_from(description.linktype.0).unwrap_or(u32::MAX);
-                let offset_seconds = if big_endian {
-                    description.if_tsoffset.swap_bytes()
-                } else {
-                    description.if_tsoffset
-                };
+                let offset_seconds =
+                    if big_endian { description.if_tsoffset.swap_bytes() } else { description.if_tsoffset };
                 interfaces.push(Interface {
                     link: LinkType::from_pcap(link),
                     snap_length: description.snaplen,

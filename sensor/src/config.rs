@@ -1,0 +1,78 @@
+//! `/etc/netguard/sensor.yaml`: only what is local to this host; thresholds are the cluster's policy.
+
+use crate::pipeline::PipelineSettings;
+use netguard_core::evidence::OwnNetworks;
+use netguard_daemon::{config::HumanDuration, telemetry::TelemetryConfig};
+use serde::Deserialize;
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+/// Port of metrics and health.
+pub const METRICS_PORT: u16 = 9444;
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SensorConfig {
+    /// Agents' listeners, `host:port`; tried in turn.
+    pub coordinators: Vec<String>,
+    /// Interfaces to capture on.
+    pub interfaces: Vec<String>,
+    pub data_dir: PathBuf,
+    /// Where metrics and health are served.
+    pub metrics: SocketAddr,
+    pub flows: FlowsConfig,
+    pub telemetry: TelemetryConfig,
+}
+
+/// Bounds of the flow table.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FlowsConfig {
+    /// Two-way flows held at most.
+    pub max_flows: Option<usize>,
+    pub idle_timeout: Option<HumanDuration>,
+    pub active_timeout: Option<HumanDuration>,
+}
+
+impl FlowsConfig {
+    /// The pipeline's settings with these bounds; what is absent keeps its default.
+    #[must_use]
+    pub fn pipeline(&self, own: OwnNetworks, seed: u64) -> PipelineSettings {
+        let mut settings = PipelineSettings::live(own, seed);
+        let flows = &mut settings.flows;
+        flows.max_flows = self.max_flows.unwrap_or(flows.max_flows);
+        flows.idle_timeout = self.idle_timeout.as_ref().map_or(flows.idle_timeout, |given| given.0);
+        flows.active_timeout = self.active_timeout.as_ref().map_or(flows.active_timeout, |given| given.0);
+        settings
+    }
+}
+
+impl Default for SensorConfig {
+    fn default() -> Self {
+        Self {
+            coordinators: Vec::new(),
+            interfaces: Vec::new(),
+            data_dir: PathBuf::from("/var/lib/netguard/sensor"),
+            metrics: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), METRICS_PORT),
+            flows: FlowsConfig::default(),
+            telemetry: TelemetryConfig::default(),
+        }
+    }
+}
+
+impl SensorConfig {
+    /// Errors: what is missing, and where to write it.
+    pub fn check(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            !self.interfaces.is_empty(),
+            "no interface to capture on: give --interface NAME or `interfaces:` in the configuration"
+        );
+        anyhow::ensure!(
+            !self.coordinators.is_empty(),
+            "no coordinator: give --coordinator HOST:7443 or `coordinators:` in the configuration"
+        );
+        Ok(())
+    }
+}

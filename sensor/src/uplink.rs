@@ -1,0 +1,10 @@
+//! Evidence to the coordinators: numbered, acknowledged, kept for a while, sent again when asked.
+//!
+//! Invariants: sequences of an epoch start at 1 and have no gap; what is kept is bounded in bytes and age; whatever is
+//! dropped unacknowledged is counted and told to the cluster.
+
+mod retained;
+mod stream;
+
+pub use retained::Retained;
+pub use stream::{Cut, Uplink, UplinkMetrics};

@@ -1,0 +1,256 @@
+use super::Retained;
+use crate::capture::now;
+use anyhow::Context as _;
+use netguard_core::{evidence::EvidenceRecord, net::Prefix, time::Timestamp};
+use netguard_daemon::{
+    backoff::Backoff,
+    client::Endpoints,
+    drain::Drain,
+    identity::Identity,
+    metrics::{
+        Dropped,
+        prometheus_client::{
+            metrics::{counter::Counter, gauge::Gauge},
+            registry::Registry,
+        },
+    },
+    telemetry::traceparent_of,
+};
+use netguard_proto::v1::{
+    EvidenceBatch, SensorHello, SensorInstruction, SensorMessage, sensor_instruction, sensor_message,
+    sensor_service_client::SensorServiceClient,
+};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+/// Batches between the uplink and the gRPC stream: enough to keep the connection busy, few enough that a stall is
+/// noticed at once.
+const OUTGOING: usize = 16;
+/// Losses alone are told no more often than this.
+const LOSSES_EVERY: Duration = Duration::from_secs(1);
+/// A connection that lived this long was a good one: the next attempt starts without waiting.
+const STABLE_AFTER: Duration = Duration::from_secs(30);
+
+/// What a capture thread cut: evidence and losses since the last time.
+#[derive(Debug, Default)]
+pub struct Cut {
+    pub at: Timestamp,
+    pub records: Vec<EvidenceRecord>,
+    /// By "stage.reason".
+    pub losses: Vec<(&'static str, u64)>,
+}
+
+/// Counters of the uplink.
+#[derive(Debug, Clone, Default)]
+pub struct UplinkMetrics {
+    batches: Counter,
+    again: Counter,
+    records: Counter,
+    acknowledged: Gauge,
+    retained: Gauge,
+    connected: Gauge,
+}
+
+impl UplinkMetrics {
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("sensor_batches_sent", "Batches of evidence sent", self.batches.clone());
+        registry.register("sensor_batches_sent_again", "Batches sent more than once", self.again.clone());
+        registry.register("sensor_records_sent", "Evidence records sent", self.records.clone());
+        registry.register(
+            "sensor_acknowledged_sequence",
+            "Last acknowledged sequence",
+            self.acknowledged.clone(),
+        );
+        registry.register("sensor_retained_bytes", "Batches kept for sending again", self.retained.clone());
+        registry.register("sensor_connected", "Whether a coordinator is connected", self.connected.clone());
+    }
+}
+
+/// The task that talks to the coordinators.
+#[derive(Debug)]
+pub struct Uplink {
+    endpoints: Endpoints,
+    identity: watch::Receiver<Arc<Identity>>,
+    networks: Vec<Prefix>,
+    interfaces: Vec<String>,
+    epoch: u64,
+    retained: Retained,
+    losses: BTreeMap<String, u64>,
+    losses_told: tokio::time::Instant,
+    dropped: Dropped,
+    metrics: UplinkMetrics,
+    pub(crate) connected: watch::Sender<bool>,
+}
+
+impl Uplink {
+    #[must_use]
+    pub fn new(
+        endpoints: Endpoints,
+        identity: watch::Receiver<Arc<Identity>>,
+        networks: Vec<Prefix>,
+        interfaces: Vec<String>,
+        dropped: Dropped,
+        metrics: UplinkMetrics,
+    ) -> Self {
+        Self {
+            endpoints,
+            identity,
+            networks,
+            interfaces,
+            // Zero means "no epoch" to nobody, but random is never twice the same.
+            epoch: rand::random::<u64>().max(1),
+            retained: Retained::new(),
+            losses: BTreeMap::new(),
+            losses_told: tokio::time::Instant::now(),
+            dropped,
+            metrics,
+            connected: watch::Sender::new(false),
+        }
+    }
+
+    /// Runs until `drain`. Cuts are taken also while no coordinator can be reached.
+    pub async fn run(mut self, mut cuts: mpsc::Receiver<Cut>, drain: Drain) {
+        let mut backoff = Backoff::new();
+        while !drain.is_draining() {
+            let began = tokio::time::Instant::now();
+            tokio::select! {
+                () = drain.started() => break,
+                ended = self.session(&mut cuts) => match ended {
+                    Ok(()) => {}
+                    Err(error) => tracing::warn!(error = format!("{error:#}"), "no coordinator takes evidence; trying again"),
+                },
+            }
+            self.metrics.connected.set(0);
+            self.connected.send_replace(false);
+            if began.elapsed() > STABLE_AFTER {
+                backoff.reset();
+            }
+            let pause = tokio::time::sleep(backoff.next_delay());
+            tokio::pin!(pause);
+            loop {
+                tokio::select! {
+                    () = &mut pause => break,
+                    () = drain.started() => break,
+                    Some(cut) = cuts.recv() => self.keep(cut),
+                }
+            }
+        }
+    }
+
+    /// One connection, from hello to its end. `Ok` when the identity was renewed.
+    async fn session(&mut self, cuts: &mut mpsc::Receiver<Cut>) -> anyhow::Result<()> {
+        let identity = self.identity.borrow_and_update().clone();
+        let connecting = self.endpoints.clone();
+        let connecting = connecting.connect(&identity);
+        tokio::pin!(connecting);
+        let (address, channel) = loop {
+            tokio::select! {
+                connected = &mut connecting => break connected?,
+                Some(cut) = cuts.recv() => self.keep(cut),
+            }
+        };
+        let (outgoing, stream) = mpsc::channel(OUTGOING);
+        let hello = SensorMessage { of: Some(sensor_message::Of::Hello(self.hello(&identity))) };
+        outgoing.send(hello).await.context("the stream ended before it began")?;
+        let mut client = SensorServiceClient::new(channel)
+            .max_decoding_message_size(netguard_proto::MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(netguard_proto::MAX_MESSAGE_BYTES);
+        let mut instructions = client
+            .stream_evidence(ReceiverStream::new(stream))
+            .await
+            .with_context(|| format!("{address} refused the stream of evidence"))?
+            .into_inner();
+        tracing::info!(coordinator = %address, epoch = self.epoch, "connected");
+        self.metrics.connected.set(1);
+        self.connected.send_replace(true);
+        // The owner may have changed while nobody listened: the last minutes go again, and are counted once.
+        self.retained.send_again();
+        self.talk(&outgoing, &mut instructions, cuts).await.with_context(|| format!("coordinator {address}"))
+    }
+
+    async fn talk(
+        &mut self,
+        outgoing: &mpsc::Sender<SensorMessage>,
+        instructions: &mut Streaming<SensorInstruction>,
+        cuts: &mut mpsc::Receiver<Cut>,
+    ) -> anyhow::Result<()> {
+        loop {
+            tokio::select! {
+                biased;
+                Ok(()) = self.identity.changed() => return Ok(()),
+                instruction = instructions.message() => match instruction? {
+                    None => anyhow::bail!("it ended the stream"),
+                    Some(instruction) => self.follow(instruction),
+                },
+                Some(cut) = cuts.recv() => self.keep(cut),
+                permit = outgoing.reserve(), if self.retained.has_unsent() => {
+                    let permit = permit.context("the stream ended")?;
+                    if let Some(batch) = self.retained.take_next(now()) {
+                        self.metrics.batches.inc();
+                        self.metrics.again.inc_by(u64::from(batch.again));
+                        self.metrics.records.inc_by(batch.records.len() as u64);
+                        permit.send(SensorMessage { of: Some(sensor_message::Of::Batch(batch)) });
+                    }
+                },
+            }
+        }
+    }
+
+    fn follow(&mut self, instruction: SensorInstruction) {
+        match instruction.of {
+            Some(sensor_instruction::Of::Acknowledged(sequence)) => {
+                self.retained.acknowledge(sequence);
+                self.metrics
+                    .acknowledged
+                    .set(i64::try_from(self.retained.acknowledged()).unwrap_or(i64::MAX));
+            }
+            Some(sensor_instruction::Of::Resend(resend)) => {
+                tracing::debug!(why = %resend.why.escape_debug(), "sending again what is retained");
+                self.retained.send_again();
+            }
+            // A newer coordinator's instruction that this sensor does not know.
+            None => {}
+        }
+    }
+
+    /// Makes a batch of what was cut. Losses without evidence wait for company for a second.
+    fn keep(&mut self, cut: Cut) {
+        for (name, count) in cut.losses {
+            let (stage, reason) = name.split_once('.').unwrap_or(("sensor", name));
+            self.dropped.count_many(stage, reason, count);
+            let total = self.losses.entry(name.to_owned()).or_default();
+            *total = total.saturating_add(count);
+        }
+        let tell_losses = !self.losses.is_empty() && self.losses_told.elapsed() >= LOSSES_EVERY;
+        if cut.records.is_empty() && !tell_losses {
+            return;
+        }
+        let span = tracing::info_span!("sensor.batch", records = cut.records.len());
+        self.losses_told = tokio::time::Instant::now();
+        let batch = EvidenceBatch {
+            cut_at: cut.at.as_micros(),
+            records: cut.records.into_iter().map(Into::into).collect(),
+            traceparent: traceparent_of(&span),
+            losses: std::mem::take(&mut self.losses).into_iter().collect(),
+            ..EvidenceBatch::default()
+        };
+        let lost = self.retained.push(batch);
+        if lost > 0 {
+            self.dropped.count_many("uplink", "retained_full", lost);
+            *self.losses.entry("uplink.retained_full".into()).or_default() += lost;
+        }
+        self.metrics.retained.set(i64::try_from(self.retained.bytes()).unwrap_or(i64::MAX));
+    }
+
+    fn hello(&self, identity: &Identity) -> SensorHello {
+        SensorHello {
+            sensor_id: identity.spiffe.id.clone(),
+            epoch: self.epoch,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            networks: self.networks.iter().copied().map(Into::into).collect(),
+            interfaces: self.interfaces.clone(),
+        }
+    }
+}
