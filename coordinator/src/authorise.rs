@@ -15,7 +15,7 @@ mod verdict;
 
 pub use caller::Caller;
 pub use layer::{Authorise, AuthoriseLayer, ReadPresented};
-pub use registry::{Registry, Standing};
+pub use registry::{LedgerRegistry, Registry, Standing};
 pub use sessions::{SWEEP, Sessions};
 pub use table::{Access, ROLE_TABLE, Row, row};
 pub use verdict::{Denied, Presented, decide};

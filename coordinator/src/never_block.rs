@@ -4,16 +4,31 @@
 //! blocked. What cannot be read is left out and said, never guessed.
 
 mod host;
+mod keeper;
 mod presence;
 
 pub use host::host_entries;
+pub(crate) use keeper::Keeper;
 pub use presence::{Presence, WHO_ADMIN, WHO_COORDINATOR};
 
 use netguard_core::{
     ledger::MAX_NEVER_BLOCK_PER_OWNER,
     net::{NeverBlock, NeverBlockEntry, Prefix},
+    shard::NodeId,
 };
 use std::net::IpAddr;
+
+/// Under which name the ledger keeps what a coordinator computed.
+#[must_use]
+pub fn owner_name(node: NodeId) -> String {
+    format!("coordinator/{node}")
+}
+
+/// Under which name it keeps from where admins called there.
+#[must_use]
+pub fn admins_name(node: NodeId) -> String {
+    format!("admins at coordinator/{node}")
+}
 
 /// Puts a list into the form the ledger takes: no entry twice, none that the built-in list holds already, at most
 /// [`MAX_NEVER_BLOCK_PER_OWNER`]; the first of the given ones stay. Returns how many found no room.

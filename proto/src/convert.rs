@@ -6,6 +6,7 @@
 //!
 //! [`ConvertError`] names the field. Its conversion to [`tonic::Status`] is the only place where it becomes a gRPC code.
 
+mod admin;
 mod decision;
 mod enforcement;
 mod evidence;

@@ -13,7 +13,7 @@ pub(super) struct CutBody {
     inner: tonic::body::Body,
     ended: Pin<Box<WaitForCancellationFutureOwned>>,
     over: bool,
-    _guard: Arc<SessionGuard>,
+    guard: Arc<SessionGuard>,
 }
 
 impl CutBody {
@@ -22,13 +22,8 @@ impl CutBody {
         session: CancellationToken,
         guard: Arc<SessionGuard>,
     ) -> Self {
-        Self { inner, ended: Box::pin(session.cancelled_owned()), over: false, _guard: guard }
+        Self { inner, ended: Box::pin(session.cancelled_owned()), over: false, guard }
     }
-}
-
-/// What a caller is told whose stream is cut.
-pub(super) fn right_ended() -> Status {
-    Status::unauthenticated("the certificate behind this stream is no longer valid")
 }
 
 impl Body for CutBody {
@@ -44,7 +39,7 @@ impl Body for CutBody {
         }
         if self.ended.as_mut().poll(context).is_ready() {
             self.over = true;
-            return Poll::Ready(Some(Err(right_ended())));
+            return Poll::Ready(Some(Err(self.guard.why())));
         }
         Pin::new(&mut self.inner).poll_frame(context)
     }

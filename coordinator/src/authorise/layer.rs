@@ -1,8 +1,4 @@
-use super::{
-    Caller, Denied, Presented, Registry, Sessions,
-    cut::{CutBody, right_ended},
-    decide, table,
-};
+use super::{Caller, Denied, Presented, Registry, Sessions, cut::CutBody, decide, table};
 use http::{Request, Response};
 use netguard_core::time::Timestamp;
 use std::{
@@ -26,7 +22,9 @@ struct Shared {
     sessions: Sessions,
     clock: fn() -> Timestamp,
     presented: ReadPresented,
+    on_admitted: Box<dyn Fn(&Caller) + Send + Sync>,
     on_denied: Box<dyn Fn(&'static str) + Send + Sync>,
+    log: LogBudget,
 }
 
 /// Puts [`Authorise`] before every service of a listener.
@@ -42,15 +40,24 @@ impl fmt::Debug for AuthoriseLayer {
 }
 
 impl AuthoriseLayer {
-    /// `on_denied` is told the reason of each refusal, for the metrics.
+    /// `on_admitted` is told of every call let through, `on_denied` the reason of each refusal, for the metrics.
     pub fn new(
         registry: Arc<dyn Registry>,
         sessions: Sessions,
         clock: fn() -> Timestamp,
         presented: ReadPresented,
+        on_admitted: impl Fn(&Caller) + Send + Sync + 'static,
         on_denied: impl Fn(&'static str) + Send + Sync + 'static,
     ) -> Self {
-        let shared = Shared { registry, sessions, clock, presented, on_denied: Box::new(on_denied) };
+        let shared = Shared {
+            registry,
+            sessions,
+            clock,
+            presented,
+            on_admitted: Box::new(on_admitted),
+            on_denied: Box::new(on_denied),
+            log: LogBudget::default(),
+        };
         Self { shared: Arc::new(shared) }
     }
 }
@@ -133,8 +140,10 @@ async fn admit(shared: &Shared, call: &Call) -> Result<Option<Caller>, Denied> {
 fn refuse(shared: &Shared, call: &Call, denied: &Denied) -> Response<Body> {
     let remote = call.presented.as_ref().map(|(remote, _)| remote.to_string());
     (shared.on_denied)(denied.reason());
-    // Debug form: the path is the caller's own text and may hold control characters.
-    tracing::warn!(method = ?call.method, remote, reason = denied.reason(), "refused a call: {denied}");
+    if shared.log.spend((shared.clock)()) {
+        // Debug form: the path is the caller's own text and may hold control characters.
+        tracing::warn!(method = ?call.method, remote, reason = denied.reason(), "refused a call: {denied}");
+    }
     denied.status().into_http()
 }
 
@@ -147,6 +156,7 @@ async fn run<S>(
 where
     S: Service<Request<Body>, Response = Response<Body>>,
 {
+    (shared.on_admitted)(&caller);
     request.extensions_mut().insert(caller.clone());
     if !table::row(request.uri().path()).is_some_and(|row| row.streams) {
         return inner.call(request).await;
@@ -156,8 +166,28 @@ where
     let request = request.map(|body| Body::new(CutBody::new(body, session.clone(), guard.clone())));
     tokio::select! {
         response = inner.call(request) => {
-            Ok(response?.map(|body| Body::new(CutBody::new(body, session, guard))))
+            Ok(response?.map(|body| Body::new(CutBody::new(body, session.clone(), guard.clone()))))
         }
-        () = session.cancelled() => Ok(right_ended().into_http()),
+        () = session.cancelled() => Ok(guard.why().into_http()),
+    }
+}
+
+/// Refusals logged a second; the metric counts them all. Whoever calls without end must not fill the disk.
+const LOGGED_A_SECOND: u64 = 20;
+
+#[derive(Debug, Default)]
+struct LogBudget {
+    /// Second, and lines written in it.
+    spent: std::sync::Mutex<(u64, u64)>,
+}
+
+impl LogBudget {
+    fn spend(&self, now: Timestamp) -> bool {
+        let mut spent = self.spent.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if spent.0 != now.as_secs() {
+            *spent = (now.as_secs(), 0);
+        }
+        spent.1 += 1;
+        spent.1 <= LOGGED_A_SECOND
     }
 }

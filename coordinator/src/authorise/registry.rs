@@ -1,5 +1,7 @@
+use crate::raft::Consensus;
 use netguard_core::identity::Role;
-use std::{future::Future, pin::Pin};
+use std::{future::Future, pin::Pin, time::Duration};
+use tokio::sync::Semaphore;
 
 /// What the registry knows of an identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,4 +36,47 @@ pub trait Registry: Send + Sync + 'static {
     /// Waits, for a bounded time, until everything acknowledged so far is applied here: an agent may be enrolled at
     /// one coordinator and turn up at another before the news.
     fn catch_up(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+}
+
+/// Longest wait for the registry to catch up, and how many callers may wait at once: an agent this node does not know
+/// must not be able to make the leader work without end.
+const CATCH_UP: Duration = Duration::from_secs(2);
+const CATCHING_UP: usize = 16;
+
+/// The registry in the ledger of this node.
+#[derive(Debug)]
+pub struct LedgerRegistry {
+    consensus: Consensus,
+    cluster: String,
+    catching_up: Semaphore,
+}
+
+impl LedgerRegistry {
+    /// `cluster` as this node's own files say it: the ledger is empty until it has joined.
+    #[must_use]
+    pub fn new(consensus: Consensus, cluster: String) -> Self {
+        Self { consensus, cluster, catching_up: Semaphore::new(CATCHING_UP) }
+    }
+}
+
+impl Registry for LedgerRegistry {
+    fn cluster(&self) -> String {
+        self.cluster.clone()
+    }
+
+    fn standing(&self, role: Role, id: &str) -> Standing {
+        match self.consensus.ledger().agent(role, id) {
+            None => Standing::Unknown,
+            Some(row) if row.revoked.is_some() => Standing::Revoked,
+            Some(_) => Standing::Enrolled,
+        }
+    }
+
+    fn catch_up(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async {
+            let Ok(_permit) = self.catching_up.try_acquire() else { return };
+            // Without a leader nothing newer can be known: the verdict stays.
+            let _ = tokio::time::timeout(CATCH_UP, self.consensus.linearizable()).await;
+        })
+    }
 }

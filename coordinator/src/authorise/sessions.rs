@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 
 /// How often running streams are held against the registry and the clock. The promise is 5 s.
 pub const SWEEP: Duration = Duration::from_secs(1);
@@ -20,6 +21,7 @@ pub struct Sessions {
 #[derive(Debug, Default)]
 struct Running {
     next: u64,
+    stopping: bool,
     callers: HashMap<u64, Caller>,
 }
 
@@ -28,6 +30,17 @@ struct Running {
 pub(super) struct SessionGuard {
     sessions: Sessions,
     number: u64,
+}
+
+impl SessionGuard {
+    /// What a caller is told whose stream is cut.
+    pub(super) fn why(&self) -> Status {
+        if self.sessions.lock().stopping {
+            Status::unavailable("this coordinator stops: go on at another")
+        } else {
+            Status::unauthenticated("the certificate behind this stream is no longer valid")
+        }
+    }
 }
 
 impl Drop for SessionGuard {
@@ -43,10 +56,22 @@ impl Sessions {
 
     pub(super) fn enter(&self, caller: Caller) -> SessionGuard {
         let mut running = self.lock();
+        if running.stopping {
+            caller.session.cancel();
+        }
         let number = running.next;
         running.next = running.next.wrapping_add(1);
         running.callers.insert(number, caller);
         SessionGuard { sessions: self.clone(), number }
+    }
+
+    /// Ends every stream, and every later one at once: the coordinator stops.
+    pub fn end_all(&self) {
+        let mut running = self.lock();
+        running.stopping = true;
+        for caller in running.callers.values() {
+            caller.session.cancel();
+        }
     }
 
     /// How many streams run.

@@ -1,0 +1,77 @@
+use super::{Admin, text, write::Writer};
+use netguard_core::{
+    decision::{DecisionId, Verb},
+    ledger::{Command, Outcome},
+    net::Prefix,
+};
+use netguard_proto::{
+    convert,
+    v1::{BlockRequest, UnblockRequest, WriteResponse},
+};
+use std::time::Duration;
+use tonic::Status;
+
+impl Admin {
+    pub(super) async fn block_prefix(
+        &self,
+        writer: Writer,
+        request: BlockRequest,
+    ) -> Result<WriteResponse, Status> {
+        let prefix = text::prefix(&request.prefix)?;
+        refuse_own_address(&prefix, &writer)?;
+        let verb = if request.verb == 0 { Verb::Block } else { convert::verb(request.verb)? };
+        let ttl_seconds = match request.ttl_seconds {
+            0 => self.shared.consensus.ledger().policy().default_ttl_seconds,
+            seconds => seconds,
+        };
+        let id = DecisionId(rand::random());
+        let reason = convert::text("reason", request.reason)?;
+        let command = Command::AdminBlock { id, verb, prefix, ttl_seconds, reason };
+        writer
+            .answer(command, |outcome| match outcome {
+                Outcome::Decisions(decisions) => match decisions.as_slice() {
+                    [decision] => {
+                        let until = text::time(decision.expires_at);
+                        let known = if decision.id == id { "" } else { ", as it was already" };
+                        let length = text::duration(Duration::from_secs(ttl_seconds));
+                        format!("{verb} {prefix} for {length}, until {until}{known}")
+                    }
+                    decisions => text::count(decisions.len(), "decision"),
+                },
+                _ => format!("{verb} {prefix} was in force already"),
+            })
+            .await
+    }
+
+    pub(super) async fn lift(
+        &self,
+        writer: Writer,
+        request: UnblockRequest,
+    ) -> Result<WriteResponse, Status> {
+        let reason = convert::text("reason", request.reason)?;
+        let command = match request.what.parse::<DecisionId>() {
+            Ok(id) => Command::UnblockDecision { id, reason },
+            Err(_) => Command::UnblockPrefix { prefix: text::prefix(&request.what)?, reason },
+        };
+        writer
+            .answer(command, |outcome| match outcome {
+                Outcome::Decisions(decisions) => {
+                    format!("{} lifted", text::count(decisions.len(), "decision"))
+                }
+                _ => "nothing had to be lifted".to_owned(),
+            })
+            .await
+    }
+}
+
+/// The ledger protects where admins come from too, but only once it has heard of it.
+#[allow(clippy::result_large_err, reason = "tonic's own error type")]
+fn refuse_own_address(prefix: &Prefix, writer: &Writer) -> Result<(), Status> {
+    let own = writer.caller.remote.ip();
+    if prefix.contains(own) {
+        return Err(Status::failed_precondition(format!(
+            "{prefix} holds {own}, from where you are connected: you would lock yourself out"
+        )));
+    }
+    Ok(())
+}
