@@ -1,0 +1,320 @@
+//! The command line.
+
+use crate::{moment::parse_seconds, output::Format};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Ask and command a NetGuard cluster.
+#[derive(Debug, Parser)]
+#[command(
+    name = "netguard-admin",
+    version,
+    arg_required_else_help = true,
+    after_help = "Examples:\n  \
+        netguard-admin status\n  \
+        netguard-admin block 203.0.113.7 --ttl 4h --reason 'seen in the mail log'\n  \
+        netguard-admin explain 203.0.113.7\n  \
+        netguard-admin -o json blocklist | jq -r '.decisions[].target'\n  \
+        netguard-admin policy apply --mode enforce\n\n\
+        Exit codes: 0 done, 1 refused by the cluster, 2 bad usage, 3 no coordinator reached."
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub connection: Connection,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Whom to ask, as whom, and how to show the answer.
+#[derive(Debug, Clone, Args)]
+pub struct Connection {
+    /// Coordinators to ask, the next one when one is unreachable
+    #[arg(
+        long,
+        global = true,
+        env = "NETGUARD_SERVER",
+        value_name = "HOST:PORT[,…]",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:7443"
+    )]
+    pub server: Vec<String>,
+    /// Directory with key.pem, cert.pem and ca.pem [default: ~/.config/netguard, else /etc/netguard/admin]
+    #[arg(long, global = true, env = "NETGUARD_IDENTITY", value_name = "DIR")]
+    pub identity: Option<PathBuf>,
+    /// How to show results
+    #[arg(short, long, global = true, value_enum, default_value = "table")]
+    pub output: Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// The cluster at a glance
+    Status,
+    /// Coordinators: status, add, remove
+    Cluster {
+        #[command(subcommand)]
+        command: ClusterCommand,
+    },
+    /// Join tokens for sensors, responders and coordinators
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+    /// Sensors and what they lost
+    Sensors {
+        #[command(subcommand)]
+        command: Option<AgentCommand>,
+    },
+    /// Responders and what holds in their kernels
+    Responders {
+        #[command(subcommand)]
+        command: Option<AgentCommand>,
+    },
+    /// Block an address or prefix on every host
+    #[command(
+        after_help = "Examples:\n  netguard-admin block 203.0.113.7\n  netguard-admin block 2001:db8:1::/48 --ttl 30d --reason 'spam network'\n  netguard-admin block 203.0.113.7 --throttle   (limit new connections only)"
+    )]
+    Block {
+        /// Address or prefix
+        prefix: String,
+        /// How long, like 90s, 4h, 30d [default: the policy's]
+        #[arg(long, value_parser = parse_seconds, value_name = "DURATION")]
+        ttl: Option<u64>,
+        /// Why, for whoever asks later
+        #[arg(long, default_value = "")]
+        reason: String,
+        /// Limit new connections instead of dropping everything
+        #[arg(long)]
+        throttle: bool,
+    },
+    /// Lift decisions
+    #[command(
+        after_help = "Examples:\n  netguard-admin unblock 203.0.113.7\n  netguard-admin unblock 203.0.113.0/24   (every decision within)\n  netguard-admin unblock 6f0c1a…          (one decision by its id)"
+    )]
+    Unblock {
+        /// An address or prefix (every decision it covers), or a decision id
+        what: String,
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Decisions in force
+    #[command(
+        after_help = "Examples:\n  netguard-admin blocklist\n  netguard-admin blocklist 10.0.0.0/8 --enforced\n  netguard-admin -o json blocklist --verb throttle"
+    )]
+    Blocklist {
+        /// Only what overlaps this address or prefix
+        prefix: Option<String>,
+        #[arg(long, value_enum)]
+        verb: Option<VerbName>,
+        #[arg(long, value_enum)]
+        origin: Option<OriginName>,
+        /// Leave out what is only simulated
+        #[arg(long)]
+        enforced: bool,
+        /// Show at most so many
+        #[arg(long, default_value_t = 10_000)]
+        limit: usize,
+        /// Wait for every write acknowledged so far
+        #[arg(long)]
+        linearizable: bool,
+    },
+    /// What must never be blocked
+    Allowlist {
+        #[command(subcommand)]
+        command: AllowlistCommand,
+    },
+    /// Why something is blocked, or is not, and on which hosts it holds
+    #[command(
+        after_help = "Examples:\n  netguard-admin explain 203.0.113.7\n  netguard-admin explain tcp/10.0.0.1:80\n  netguard-admin explain 6f0c1a…   (a decision id)"
+    )]
+    Explain {
+        /// An address or prefix, a service like tcp/10.0.0.1:80, or a decision id
+        what: String,
+    },
+    /// Events as they happen
+    #[command(
+        after_help = "Examples:\n  netguard-admin watch\n  netguard-admin watch --type decision,unblock\n  netguard-admin -o json watch --after 41.0-1.f00d.7   (resume, at any coordinator)"
+    )]
+    Watch {
+        /// Resume after this cursor, as `-o json` shows it
+        #[arg(long, value_name = "CURSOR")]
+        after: Option<String>,
+        /// Only these event types
+        #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
+        types: Vec<String>,
+        /// Stop after so many events
+        #[arg(long)]
+        count: Option<u64>,
+    },
+    /// Thresholds, scores, TTLs and the mode
+    Policy {
+        #[command(subcommand)]
+        command: PolicyCommand,
+    },
+    /// Who changed what
+    Audit {
+        /// Only entries after this number
+        #[arg(long, default_value_t = 0)]
+        after: u64,
+        /// Show the last so many
+        #[arg(long, default_value_t = 50)]
+        last: usize,
+    },
+    /// Completions for a shell
+    #[command(
+        after_help = "Example:\n  netguard-admin completions bash > /etc/bash_completion.d/netguard-admin"
+    )]
+    Completions { shell: Shell },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ClusterCommand {
+    /// Members, leader, and how far each one is
+    Status,
+    /// Make a coordinator that has joined a member
+    #[command(
+        after_help = "Example, after `netguard-coordinator join` printed the id 2:\n  netguard-admin cluster add 2 10.0.0.2:7444 10.0.0.2:7443"
+    )]
+    Add {
+        id: u64,
+        /// Its peers' listener, host:port
+        peer_address: String,
+        /// Its agents' listener, host:port
+        agent_address: String,
+    },
+    /// Take a coordinator out
+    Remove { id: u64 },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// A single-use token; only this once is it shown
+    #[command(
+        after_help = "Examples:\n  netguard-admin token create --role sensor\n  netguard-admin token create --role responder --name web-17 --ttl 10m"
+    )]
+    Create {
+        /// What the new host will be
+        #[arg(long, value_parser = ["sensor", "responder", "coordinator", "admin:viewer", "admin:operator", "admin:owner"])]
+        role: String,
+        /// Fix the id it gets
+        #[arg(long, default_value = "")]
+        name: String,
+        /// How long it can be used [default: 1h]
+        #[arg(long, value_parser = parse_seconds, value_name = "DURATION")]
+        ttl: Option<u64>,
+    },
+    /// Tokens and what became of them
+    List,
+    /// Make a token useless
+    Revoke {
+        /// The id, as `token list` shows it
+        id: String,
+    },
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum AgentCommand {
+    /// All of them (what you get without a subcommand)
+    List,
+    /// Cut one off for good
+    Revoke {
+        id: String,
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AllowlistCommand {
+    /// Never block it; what blocks it now is lifted
+    #[command(
+        after_help = "Example:\n  netguard-admin allowlist add 198.51.100.0/24 --reason 'office' --ttl 30d"
+    )]
+    Add {
+        prefix: String,
+        #[arg(long, default_value = "")]
+        reason: String,
+        /// Forget it after this long [default: never]
+        #[arg(long, value_parser = parse_seconds, value_name = "DURATION")]
+        ttl: Option<u64>,
+    },
+    /// It may be blocked again
+    Remove { prefix: String },
+    /// The operators' list and what NetGuard itself never blocks
+    List,
+    /// Whether an address or prefix could be blocked
+    Check { prefix: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// The policy, as `policy apply` takes it
+    Show {
+        /// An earlier version
+        #[arg(long, default_value_t = 0)]
+        version: u64,
+    },
+    /// Replace the policy, or only its mode
+    #[command(
+        after_help = "Examples:\n  netguard-admin policy apply --mode enforce\n  netguard-admin policy show > policy.yaml; $EDITOR policy.yaml; netguard-admin policy apply policy.yaml"
+    )]
+    Apply {
+        /// YAML, `-` for standard input
+        #[arg(required_unless_present = "mode")]
+        file: Option<PathBuf>,
+        /// Whether automatic decisions act
+        #[arg(long, value_enum)]
+        mode: Option<ModeName>,
+        /// Check only
+        #[arg(long)]
+        dry_run: bool,
+        /// Refuse if the current version is another
+        #[arg(long, value_name = "VERSION", default_value_t = 0)]
+        base: u64,
+    },
+    /// Change single settings
+    #[command(
+        after_help = "Examples:\n  netguard-admin policy set mode=enforce\n  netguard-admin policy set kinds.port_scan.threshold=30 kinds.port_scan.mode=simulate"
+    )]
+    Set {
+        /// setting=value
+        #[arg(required = true)]
+        settings: Vec<String>,
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// What applying a file would change
+    Diff {
+        /// YAML, `-` for standard input
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ModeName {
+    Simulate,
+    Enforce,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum VerbName {
+    Block,
+    Throttle,
+    Shield,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OriginName {
+    Detector,
+    Admin,
+    Feed,
+    Decoy,
+    Import,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
