@@ -1,1 +1,8 @@
-//! Room under construction.
+//! Responders enforce: subscribe → [`netguard_core::plan`] → firewall backend → read back → report.
+//!
+//! Invariants:
+//! * Only what is ours is touched; what never may be blocked is checked here again, last.
+//! * Fail-static: without the cluster the rules stay until their own kernel timeout; none is added, none extended.
+//! * "Effective" is said of what was read back from the firewall, never of what was sent to it.
+
+pub mod backend;

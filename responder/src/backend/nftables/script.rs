@@ -1,0 +1,140 @@
+//! Actions as one transaction's text.
+
+use super::{
+    ruleset::TABLE,
+    sets::{Set, Written},
+};
+use netguard_core::{
+    plan::{Action, Element},
+    time::Timestamp,
+};
+use std::{fmt::Write as _, time::Duration};
+
+/// Longest timeout given to the kernel. Policies end at one year; a longer one comes from a broken clock.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(366 * 24 * 3600);
+/// Elements named in one line: keeps lines readable in an error, and nft's memory flat.
+const ELEMENTS_PER_LINE: usize = 1000;
+
+/// The transaction. Throttle rates are not elements: the caller writes those.
+///
+/// An extension is a deletion and an addition, since kernels before 6.12 keep the old timeout when an existing element
+/// is added again; within one transaction no packet sees the gap. In plain sets the element is added before it is
+/// deleted: an element that expired a moment ago would otherwise fail the whole transaction. nft 1.0.6 refuses that in
+/// interval sets, so there a prefix that expires in just that moment fails it, and the caller reads and plans anew.
+pub(super) fn of(actions: &[Action], now: Timestamp) -> String {
+    // By phases, so that a line holds many elements: what goes or is put anew, out; then all that stays, in.
+    let mut script = Script::default();
+    let going = || {
+        actions.iter().filter_map(|action| match action {
+            Action::Extend { element, .. } | Action::Remove { element } => Some(element),
+            Action::Add { .. } | Action::SetThrottle { .. } => None,
+        })
+    };
+    for element in going().filter(|element| !Set::of(element).interval()) {
+        script.push("add", element, None);
+    }
+    for element in going() {
+        script.push("delete", element, None);
+    }
+    for action in actions {
+        if let Action::Add { element, expires_at } | Action::Extend { element, expires_at } = action {
+            script.push("add", element, Some(timeout(*expires_at, now)));
+        }
+    }
+    script.finish()
+}
+
+/// From a clock to a timeout: whole seconds, rounded up, so that the kernel never forgets early.
+fn timeout(expires_at: Timestamp, now: Timestamp) -> u64 {
+    let left = expires_at.since(now).min(LONGEST_TIMEOUT);
+    left.as_micros().div_ceil(1_000_000).try_into().unwrap_or(u64::MAX).max(1)
+}
+
+/// Consecutive commands of one kind on one set become one line.
+#[derive(Debug, Default)]
+struct Script {
+    text: String,
+    line: Option<(&'static str, Set, Vec<String>)>,
+}
+
+impl Script {
+    fn push(&mut self, command: &'static str, element: &Element, timeout: Option<u64>) {
+        let set = Set::of(element);
+        let mut written = Written(element).to_string();
+        if let Some(seconds) = timeout {
+            let _ = write!(written, " timeout {seconds}s");
+        }
+        match &mut self.line {
+            Some((last, on, elements))
+                if *last == command && *on == set && elements.len() < ELEMENTS_PER_LINE =>
+            {
+                elements.push(written);
+            }
+            _ => {
+                self.end_line();
+                self.line = Some((command, set, vec![written]));
+            }
+        }
+    }
+
+    fn end_line(&mut self) {
+        if let Some((command, set, elements)) = self.line.take() {
+            let _ = writeln!(
+                self.text,
+                "{command} element inet {TABLE} {} {{ {} }}",
+                set.name(),
+                elements.join(", ")
+            );
+        }
+    }
+
+    fn finish(mut self) -> String {
+        self.end_line();
+        self.text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(prefix: &str) -> Element {
+        Element::block(prefix.parse().unwrap())
+    }
+
+    #[test]
+    fn one_transaction_adds_extends_and_removes() {
+        let now = Timestamp::from_secs(1000);
+        let until = |secs| Timestamp::from_secs(1000 + secs);
+        let script = of(
+            &[
+                Action::SetThrottle { per_minute: 3 },
+                Action::Add { element: block("192.0.2.1"), expires_at: until(60) },
+                Action::Add { element: block("192.0.2.2"), expires_at: until(61) },
+                Action::Extend { element: block("2001:db8::1"), expires_at: now },
+                Action::Remove { element: block("10.0.0.0/8") },
+                Action::Add { element: block("10.0.0.0/9"), expires_at: until(u64::from(u32::MAX)) },
+                Action::Remove { element: block("192.0.2.3") },
+            ],
+            now,
+        );
+        let expected = "\
+            add element inet netguard block6 { 2001:db8::1 }\n\
+            add element inet netguard block4 { 192.0.2.3 }\n\
+            delete element inet netguard block6 { 2001:db8::1 }\n\
+            delete element inet netguard block4_prefixes { 10.0.0.0/8 }\n\
+            delete element inet netguard block4 { 192.0.2.3 }\n\
+            add element inet netguard block4 { 192.0.2.1 timeout 60s, 192.0.2.2 timeout 61s }\n\
+            add element inet netguard block6 { 2001:db8::1 timeout 1s }\n\
+            add element inet netguard block4_prefixes { 10.0.0.0/9 timeout 31622400s }\n";
+        assert_eq!(script, expected);
+    }
+
+    #[test]
+    fn timeouts_are_rounded_up() {
+        let now = Timestamp::from_secs(1000);
+        assert_eq!(timeout(Timestamp::from_micros(1_000_000_001), now), 1);
+        assert_eq!(timeout(Timestamp::from_micros(1_001_000_001), now), 2);
+        assert_eq!(timeout(Timestamp::from_secs(1), now), 1);
+    }
+}

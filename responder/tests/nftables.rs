@@ -1,0 +1,301 @@
+//! The nftables backend against a real kernel, with real packets, in network namespaces of its own.
+
+#![allow(clippy::unwrap_used, reason = "a panic is the report")]
+
+mod conformance;
+mod namespaces;
+
+use conformance::{after, block, bring, desired, now, shield, throttle};
+use namespaces::{Client, Namespaces, async_inside, echo, possible, run};
+use netguard_core::{plan::Desired, time::Timestamp};
+use netguard_responder::backend::{Backend, BackendError, Nftables};
+use std::time::{Duration, Instant};
+
+const PORT: u16 = 8080;
+/// Hosts of the outside that nobody heard of before.
+const NEW_CLIENTS: std::ops::RangeInclusive<u8> = 11..=80;
+/// Both ways to the enforcing host and through it, in both families.
+const SERVICES: [&str; 4] = ["10.77.1.1", "fd77:1::1", "10.77.2.2", "fd77:2::2"];
+
+fn enforce(namespaces: &Namespaces, wanted: Desired) {
+    async_inside(&namespaces.host, move || async move {
+        bring(&mut Nftables::default(), &wanted).await;
+    });
+}
+
+fn outside(namespaces: &Namespaces) -> Client {
+    Client { namespace: namespaces.outside.clone(), patience: Duration::from_millis(400) }
+}
+
+#[test]
+fn nftables_conforms() {
+    if !possible() {
+        return;
+    }
+    let namespaces = Namespaces::new();
+    let other = "table inet other {\n set kept { type ipv4_addr; flags timeout; elements = { 192.0.2.1 } }\n \
+        chain input { type filter hook input priority 0; policy accept; ip saddr @kept counter drop; }\n}\n";
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), other).unwrap();
+    run(&["ip", "netns", "exec", &namespaces.host, "nft", "-f", file.path().to_str().unwrap()]);
+    let others = || run(&["ip", "netns", "exec", &namespaces.host, "nft", "list", "table", "inet", "other"]);
+    let before = others();
+    async_inside(&namespaces.host, || async {
+        conformance::suite(&mut Nftables::default()).await;
+    });
+    assert_eq!(others(), before);
+}
+
+#[test]
+fn a_block_stops_everything_in_and_through() {
+    if !possible() {
+        return;
+    }
+    let namespaces = Namespaces::new();
+    echo(&namespaces.host, PORT);
+    echo(&namespaces.inside, PORT);
+    let client = outside(&namespaces);
+    enforce(&namespaces, Desired::default());
+    let mut open: Vec<_> = SERVICES.iter().map(|to| client.tcp(to, PORT).expect(to)).collect();
+    assert!(SERVICES.iter().all(|to| client.udp(to, PORT).works()));
+
+    for wanted in [
+        [(block("10.77.1.2"), after(60)), (block("fd77:1::2"), after(60))],
+        [(block("10.77.1.0/25"), after(60)), (block("fd77:1::/64"), after(60))],
+    ] {
+        enforce(&namespaces, desired(&wanted));
+        for to in SERVICES {
+            assert!(client.tcp(to, PORT).is_none(), "{to} is still reached by TCP");
+            assert!(!client.udp(to, PORT).works(), "{to} is still reached by UDP");
+        }
+        assert!(!open.iter_mut().any(|open| open.works()));
+    }
+    enforce(&namespaces, Desired::default());
+    assert!(SERVICES.iter().all(|to| client.tcp(to, PORT).is_some()));
+}
+
+#[test]
+fn a_throttle_limits_new_connections_and_leaves_open_ones_alone() {
+    if !possible() {
+        return;
+    }
+    let namespaces = Namespaces::new();
+    echo(&namespaces.host, PORT);
+    echo(&namespaces.inside, PORT);
+    let client = outside(&namespaces);
+    enforce(&namespaces, Desired::default());
+    let tracked = || {
+        run(&["ip", "netns", "exec", &namespaces.host, "cat", "/proc/sys/net/netfilter/nf_conntrack_count"])
+    };
+    for (source, local, through) in [
+        (throttle("10.77.1.2"), SERVICES[0], SERVICES[2]),
+        (throttle("fd77:1::/64"), SERVICES[1], SERVICES[3]),
+    ] {
+        let mut open = [client.tcp(local, PORT).unwrap(), client.tcp(through, PORT).unwrap()];
+        let exchange = client.udp(local, PORT);
+        assert!(exchange.works());
+        enforce(&namespaces, desired(&[(source, after(60))]));
+
+        // The exchange goes on: its first packet counts, and from the answer on it is known.
+        assert!((0..30).all(|_| exchange.works()));
+        let quick = Client { patience: Duration::from_millis(100), ..client.clone() };
+        let served = (0..16).filter(|_| quick.tcp(local, PORT).is_some()).count();
+        assert!((3..=6).contains(&served), "{served} of 16 new connections were served");
+        assert!(!quick.udp(local, PORT).works() && quick.tcp(through, PORT).is_none());
+        assert!(open.iter_mut().all(|open| (0..30).all(|_| open.works())), "an open connection suffered");
+        assert!((0..30).all(|_| exchange.works()));
+        enforce(&namespaces, Desired::default());
+        assert!(client.tcp(local, PORT).is_some());
+    }
+    assert_eq!(tracked().trim(), "0", "the rules made the kernel track connections");
+}
+
+#[test]
+fn rules_outlive_the_responder_until_their_own_timeout() {
+    if !possible() {
+        return;
+    }
+    let namespaces = Namespaces::new();
+    echo(&namespaces.host, PORT);
+    let client = outside(&namespaces);
+    // The backend, its process and its sockets are gone when this returns.
+    enforce(&namespaces, desired(&[(block("10.77.1.2"), after(3))]));
+    assert!(client.tcp(SERVICES[0], PORT).is_none());
+    let deadline = Instant::now() + Duration::from_secs(8);
+    while client.tcp(SERVICES[0], PORT).is_none() {
+        assert!(Instant::now() < deadline, "still blocked long after the timeout");
+    }
+}
+
+#[test]
+fn what_others_break_is_noticed_and_put_right() {
+    if !possible() {
+        return;
+    }
+    let namespaces = Namespaces::new();
+    async_inside(&namespaces.host, || async {
+        let mut backend = Nftables::default();
+        let wanted = desired(&[(block("192.0.2.1"), after(60)), (block("198.51.100.0/24"), after(60))]);
+        bring(&mut backend, &wanted).await;
+        let faults = [
+            ("delete table inet netguard", "table inet netguard was missing"),
+            ("flush chain inet netguard input", "the rules of chain input were altered"),
+            ("insert rule inet netguard sources accept", "the rules of chain sources were altered"),
+            ("delete chain inet netguard output", "chain output was missing"),
+            ("flush ruleset", "table inet netguard was missing"),
+        ];
+        for (damage, fault) in faults {
+            assert!(!backend.changed_by_others());
+            run(&["nft", damage]);
+            assert!(backend.changed_by_others(), "{damage}");
+            let survey = backend.open(now()).await.unwrap();
+            assert_eq!(survey.repaired, [fault], "{damage}");
+            bring(&mut backend, &wanted).await;
+        }
+        // Elements: gone, permanent, in the way.
+        run(&[
+            "nft",
+            "delete element inet netguard block4 { 192.0.2.1 }; add element inet netguard block4 { 192.0.2.77 }",
+        ]);
+        assert!(backend.changed_by_others());
+        bring(&mut backend, &wanted).await;
+        run(&[
+            "nft",
+            "flush set inet netguard block4_prefixes; add element inet netguard block4_prefixes { 198.51.100.3-198.51.100.9 }",
+        ]);
+        let survey = backend.open(now()).await.unwrap();
+        assert_eq!(survey.repaired.len(), 1, "{survey:?}");
+        bring(&mut backend, &wanted).await;
+        // A table of another make is replaced with what it held.
+        run(&[
+            "nft",
+            "delete table inet netguard; add table inet netguard; \
+            add set inet netguard block4 { type ipv4_addr; flags timeout; }; \
+            add set inet netguard shield4 { type ipv4_addr; }; \
+            add element inet netguard block4 { 192.0.2.5 timeout 60s }",
+        ]);
+        let survey = backend.open(now()).await.unwrap();
+        assert_eq!(survey.actual.elements.into_keys().collect::<Vec<_>>(), [block("192.0.2.5")]);
+        bring(&mut backend, &wanted).await;
+    });
+}
+
+#[test]
+fn switched_off_by_hand_it_stays_off() {
+    if !possible() {
+        return;
+    }
+    let namespaces = Namespaces::new();
+    async_inside(&namespaces.host, || async {
+        let mut backend = Nftables::default();
+        bring(&mut backend, &desired(&[(block("192.0.2.1"), after(60))])).await;
+        for _ in 0..2 {
+            backend.switch_off().await.unwrap();
+        }
+        assert!(backend.changed_by_others());
+        assert!(matches!(backend.open(now()).await, Err(BackendError::SwitchedOff)));
+        assert!(!run(&["nft", "list", "ruleset"]).contains("table inet netguard {"));
+        for _ in 0..2 {
+            backend.switch_on().await.unwrap();
+        }
+        assert!(backend.open(now()).await.unwrap().actual.elements.is_empty());
+    });
+}
+
+#[test]
+fn a_shield_serves_innocent_clients_of_this_host_under_a_flood() {
+    if !possible() {
+        return;
+    }
+    let namespaces = Namespaces::new();
+    namespaces.more_outside(10..=80);
+    run(&["ip", "netns", "exec", &namespaces.host, "sysctl", "-qw", "net.ipv4.tcp_syncookies=0"]);
+    echo(&namespaces.host, PORT);
+    async_inside(&namespaces.host, || async {
+        let mut backend = Nftables::default();
+        let services = [shield("10.77.1.1", PORT), shield("fd77:1::1", PORT)];
+        bring(&mut backend, &desired(&services.map(|service| (service, after(60))))).await;
+        assert_eq!(backend.without_effect(&services).await, []);
+        assert_eq!(std::fs::read_to_string("/proc/sys/net/ipv4/tcp_syncookies").unwrap().trim(), "1");
+    });
+    let served = serve_new_clients_under_flood(&namespaces, "10.77.1.1", "shielded");
+    println!("SYN cookies: {served:?}");
+    assert_eq!(served.served, served.of);
+}
+
+#[test]
+fn a_shield_serves_innocent_clients_of_a_service_behind_this_host() {
+    if !possible() {
+        return;
+    }
+    let namespaces = Namespaces::new();
+    namespaces.more_outside(10..=80);
+    echo(&namespaces.inside, PORT);
+    let client = outside(&namespaces);
+    let services = [shield("10.77.2.2", PORT), shield("fd77:2::2", PORT)];
+    enforce(&namespaces, Desired::default());
+    let mut open = [client.tcp("10.77.2.2", PORT).unwrap(), client.tcp("fd77:2::2", PORT).unwrap()];
+    assert!(open.iter_mut().all(|open| open.works()));
+    let until: Timestamp = after(60);
+    async_inside(&namespaces.host, move || async move {
+        let mut backend = Nftables::default();
+        bring(&mut backend, &desired(&services.map(|service| (service, until)))).await;
+        assert_eq!(backend.without_effect(&services).await, []);
+        bring(&mut backend, &desired(&services.map(|service| (service, until)))).await;
+    });
+    // New clients in both families are answered by the proxy, open connections go on.
+    assert!(Client { patience: Duration::from_secs(2), ..client.clone() }.tcp_from(
+        "fd77:1::a",
+        "fd77:2::2",
+        PORT
+    ));
+    assert!(open.iter_mut().all(|open| open.works()), "an open connection suffered");
+    let served = serve_new_clients_under_flood(&namespaces, "10.77.2.2", "proxied");
+    println!("synproxy: {served:?}");
+    assert_eq!(served.served, served.of);
+    assert!(open.iter_mut().all(|open| open.works()), "an open connection suffered under the flood");
+
+    enforce(&namespaces, Desired::default());
+    let rules = run(&["ip", "netns", "exec", &namespaces.host, "nft", "list", "table", "inet", "netguard"]);
+    assert!(!rules.contains(" ct ") && !rules.contains("notrack"), "{rules}");
+    assert!(client.tcp("10.77.2.2", PORT).is_some());
+}
+
+/// What became of clients from addresses never seen before, one after the other, and how long the slowest took.
+#[derive(Debug)]
+struct Served {
+    served: usize,
+    of: usize,
+    slowest: Duration,
+    flood_packets: u64,
+}
+
+/// Starts counting clients once the flood is there, and proves that it was there until the last.
+fn serve_new_clients_under_flood(namespaces: &Namespaces, to: &str, counting: &str) -> Served {
+    let client = Client { patience: Duration::from_secs(3), ..outside(namespaces) };
+    let _flood = namespaces.flood(to, PORT);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while counter(namespaces, counting) < 10_000 {
+        assert!(Instant::now() < deadline, "the flood does not come");
+    }
+    let mut served = Served { served: 0, of: 0, slowest: Duration::ZERO, flood_packets: 0 };
+    for host in NEW_CLIENTS {
+        let start = Instant::now();
+        served.served += usize::from(client.tcp_from(&format!("10.77.1.{host}"), to, PORT));
+        served.of += 1;
+        served.slowest = served.slowest.max(start.elapsed());
+        // Spread over the flood: a thousand of its packets pass between two clients.
+        let next = counter(namespaces, counting) + 1000;
+        while counter(namespaces, counting) < next {
+            assert!(Instant::now() < deadline + Duration::from_secs(20), "the flood ended");
+        }
+    }
+    served.flood_packets = counter(namespaces, counting);
+    served
+}
+
+fn counter(namespaces: &Namespaces, name: &str) -> u64 {
+    let listing =
+        run(&["ip", "netns", "exec", &namespaces.host, "nft", "list", "counter", "inet", "netguard", name]);
+    listing.split_whitespace().skip_while(|word| *word != "packets").nth(1).unwrap().parse().unwrap()
+}
