@@ -85,7 +85,7 @@ where
                 Err(error) if current.expired(SystemTime::now()) => {
                     tracing::error!(
                         error = format!("{error:#}"),
-                        "the certificate has expired and cannot be renewed; check the coordinators and this host's clock"
+                        "the certificate has expired and is not renewed; check this host's clock, else enrol it again with a new token"
                     );
                 }
                 Err(error) => {

@@ -246,9 +246,9 @@ impl From<v1::WriteResponse> for Written {
 impl crate::output::View for Written {
     fn text(&self, now: u64) -> String {
         let outcome = if self.outcome.is_empty() { "done" } else { &self.outcome };
-        let outcome = crate::escape::plain(outcome);
+        let outcome = crate::escape::lines(outcome);
         if self.decisions.is_empty() {
-            return outcome.into_owned();
+            return outcome;
         }
         format!("{outcome}\n{}", decisions_table(&self.decisions, now))
     }
