@@ -62,7 +62,7 @@ fn metadata() -> Metadata {
             ["--locked", "--offline", "--filter-platform", "x86_64-unknown-linux-gnu"].map(str::to_owned),
         )
         .exec()
-        .unwrap()
+        .expect("cargo metadata reads the workspace")
 }
 
 /// What a package depends on to be built and to run; what only its tests use is its own affair.
