@@ -31,7 +31,7 @@ use std::{
 };
 
 /// How long an attack may go on until it is stopped everywhere.
-const STOP_DEADLINE: Duration = Duration::from_secs(45);
+const STOP_DEADLINE: Duration = Duration::from_secs(90);
 /// How long an attack goes on afterwards, to show that it gets nowhere.
 const LINGER: Duration = Duration::from_secs(5);
 /// Between two steps of the slow sweep.

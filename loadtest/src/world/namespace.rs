@@ -46,6 +46,12 @@ impl Namespace {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "ip", "netns", "exec", &self.name, program]);
         command.stdin(Stdio::null()).env("PATH", tools::PATH);
+        // The daemons take settings from the environment too; what the caller has there is not meant for them.
+        for (name, _) in std::env::vars_os() {
+            if name.as_encoded_bytes().starts_with(b"NETGUARD_") {
+                command.env_remove(name);
+            }
+        }
         command
     }
 
