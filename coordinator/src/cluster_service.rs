@@ -1,8 +1,9 @@
-//! `ClusterService`: what coordinators ask each other. Only the peers' listener mounts it, for coordinators alone.
+//! `ClusterService`: what coordinators ask each other. Only the peers' listener mounts it.
+//!
+//! Invariant: every call comes from a certified coordinator that is a member now.
 
 use crate::{
     agents::Agents,
-    authorise::Caller,
     events::EventHub,
     flow_metrics::FlowMetrics,
     judging::Judging,
@@ -126,7 +127,7 @@ impl ClusterService for ClusterServer {
         &self,
         request: Request<peer::ProposeRequest>,
     ) -> Result<Response<peer::ProposeResponse>, Status> {
-        Caller::of(&request)?;
+        self.consensus.check_peer(request.extensions())?;
         self.consensus.handle_propose(request.into_inner()).await.map(Response::new)
     }
 
@@ -134,7 +135,7 @@ impl ClusterService for ClusterServer {
         &self,
         request: Request<peer::ReadIndexRequest>,
     ) -> Result<Response<peer::ReadIndexResponse>, Status> {
-        Caller::of(&request)?;
+        self.consensus.check_peer(request.extensions())?;
         self.consensus.handle_read_index(request.into_inner()).await.map(Response::new)
     }
 
@@ -142,7 +143,7 @@ impl ClusterService for ClusterServer {
         &self,
         request: Request<peer::ChangeMembershipRequest>,
     ) -> Result<Response<peer::ChangeMembershipResponse>, Status> {
-        Caller::of(&request)?;
+        self.consensus.check_peer(request.extensions())?;
         self.consensus.handle_change_membership(request.into_inner()).await.map(Response::new)
     }
 
@@ -150,7 +151,7 @@ impl ClusterService for ClusterServer {
         &self,
         request: Request<Streaming<peer::ForwardedEvidence>>,
     ) -> Result<Response<Self::ForwardEvidenceStream>, Status> {
-        Caller::of(&request)?;
+        self.consensus.check_peer(request.extensions())?;
         let (untaken, waiting) = mpsc::channel(UNTAKEN);
         let (acks, answer) = mpsc::channel(UNTAKEN);
         let (server, stop) = (self.clone(), self.stop.clone());
@@ -170,7 +171,7 @@ impl ClusterService for ClusterServer {
         &self,
         request: Request<peer::GetLocalStateRequest>,
     ) -> Result<Response<peer::LocalState>, Status> {
-        Caller::of(&request)?;
+        self.consensus.check_peer(request.extensions())?;
         let state = self.agents.local_state(request.into_inner().counts_only);
         let agent_address = {
             let cluster = self.consensus.cluster();
@@ -185,7 +186,7 @@ impl ClusterService for ClusterServer {
         &self,
         request: Request<peer::ExplainSubjectRequest>,
     ) -> Result<Response<peer::ExplainSubjectResponse>, Status> {
-        Caller::of(&request)?;
+        self.consensus.check_peer(request.extensions())?;
         let subject = request.into_inner().subject.ok_or(ConvertError::Missing { field: "subject" })?;
         let notes = self.judging.explain(Subject::try_from(subject)?).await;
         Ok(Response::new(peer::ExplainSubjectResponse { notes }))
@@ -195,7 +196,7 @@ impl ClusterService for ClusterServer {
         &self,
         request: Request<peer::GetEffectsRequest>,
     ) -> Result<Response<peer::GetEffectsResponse>, Status> {
-        Caller::of(&request)?;
+        self.consensus.check_peer(request.extensions())?;
         let peer::GetEffectsRequest { decision_id, revision } = request.into_inner();
         let decision = convert::decision_id("decision_id", &decision_id)?;
         let ledger = self.consensus.ledger();
@@ -208,7 +209,7 @@ impl ClusterService for ClusterServer {
         &self,
         request: Request<peer::WatchLocalEventsRequest>,
     ) -> Result<Response<Self::WatchLocalEventsStream>, Status> {
-        Caller::of(&request)?;
+        self.consensus.check_peer(request.extensions())?;
         Ok(Response::new(Box::pin(self.events.subscribe_own().map(Ok))))
     }
 }

@@ -109,6 +109,3 @@ use tokio_stream::Stream;
 fn lost(what: &str, count: Option<u64>) -> Rendered {
     Rendered::new("lost", now(), serde_json::json!({ "what": what, "count": count }))
 }
-
-#[cfg(test)]
-mod tests;

@@ -157,3 +157,6 @@ async fn count_fleet(flow: Flow) {
         flow.metrics.fleet.set(i64::try_from(flow.fleet.size()).unwrap_or(i64::MAX));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,4 +30,10 @@ impl Caller {
     pub async fn ended(&self) {
         self.session.cancelled().await;
     }
+
+    /// A caller whose right never ends, for tests of what stands behind the layer.
+    #[cfg(test)]
+    pub(crate) fn certified(spiffe: SpiffeId, remote: SocketAddr, not_after: Timestamp) -> Self {
+        Self { spiffe, remote, not_after, session: CancellationToken::new() }
+    }
 }
