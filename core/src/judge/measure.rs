@@ -135,7 +135,7 @@ fn tries(reading: &mut Reading, found: &Window<'_>, state: &SubjectState, fleet:
     let several = reading.sensors.len() > 1;
     let sweep = reading.rule.row.measure == Measure::FailedHosts;
     reading.handshakes = found.distinct(Field::Touched);
-    reading.proven = reading.handshakes >= PROVING_ENDPOINTS;
+    reading.proven = reading.handshakes >= PROVING_ENDPOINTS && found.touches_are_proven();
     let measured = |tried: &Tried| {
         let (many, others) = if sweep { (tried.hosts, tried.ports) } else { (tried.ports, tried.hosts) };
         // The slow rings stop counting at some dozens, tries go on: there density says nothing.

@@ -67,11 +67,10 @@ fn failed(record: &mut EvidenceRecord, number: u32, port: u16) {
     record.failed_hosts.insert_address(host(number));
 }
 
-/// Connected to an open port of host `number` and said nothing.
+/// Connected to an open port of host `number` and said nothing. A sensor vouches for it from the second one on.
 fn touched(record: &mut EvidenceRecord, number: u32, port: u16) {
     record.counters.add(Fact::EmptySession, 1);
     record.touched.insert_endpoint(host(number), port);
-    record.proof = Proof::Handshake;
 }
 
 fn logins(record: &mut EvidenceRecord, short_sessions: u64) {
@@ -109,7 +108,11 @@ fn a_scan_that_may_be_forged_is_throttled_and_blocked_once_it_proves_itself() {
         [],
         "one endpoint may be somebody's health check"
     );
-    let block = court.hears("a", |r| touched(r, 1, 80), SCANNER);
+    let second = |r: &mut EvidenceRecord| {
+        touched(r, 1, 80);
+        r.proof = Proof::Handshake;
+    };
+    let block = court.hears("a", second, SCANNER);
     assert_eq!(verbs(&block), blocked(Kind::PortScan));
     assert_eq!(
         block[0].reason,

@@ -1,6 +1,7 @@
 //! Rings of sub-windows: one structure that answers "in the last 10 s" and "in the last hour" in bounded memory.
 
 use crate::{
+    decision::Proof,
     evidence::{Distinct, EvidenceRecord, Fact},
     time::Timestamp,
 };
@@ -48,7 +49,7 @@ impl Counts {
         Self {
             failed,
             // A session that nobody proved is no session.
-            short_sessions: if record.proof >= crate::decision::Proof::Handshake { short } else { 0 },
+            short_sessions: if record.proof >= Proof::Handshake { short } else { 0 },
             syns: count(Fact::ServiceSyn),
             syn_acks: count(Fact::ServiceSynAck),
             handshakes: count(Fact::ServiceHandshake),
@@ -76,6 +77,8 @@ struct Sets {
     ports: Distinct,
     hosts: Distinct,
     touched: Distinct,
+    /// Whether a sensor vouched for handshakes among the touched: each saw only its own.
+    proven: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -129,8 +132,7 @@ impl Rings {
         let counts = Counts::of(record);
         let has_sets =
             !(record.failed_ports.is_empty() && record.failed_hosts.is_empty() && record.touched.is_empty());
-        // A handshake that nobody proved touches nothing.
-        let proven = record.proof >= crate::decision::Proof::Handshake;
+        let proven = !record.touched.is_empty() && record.proof >= Proof::Handshake;
         let mut covered = Duration::ZERO;
         for (level, slots) in LEVELS.iter().zip(&mut self.levels) {
             if covered >= longest {
@@ -156,9 +158,8 @@ impl Rings {
                 let sets = slot.sets.get_or_insert_default();
                 merge(&mut sets.ports, &record.failed_ports, level.enough);
                 merge(&mut sets.hosts, &record.failed_hosts, level.enough);
-                if proven {
-                    merge(&mut sets.touched, &record.touched, level.enough);
-                }
+                merge(&mut sets.touched, &record.touched, level.enough);
+                sets.proven |= proven;
             }
         }
     }
@@ -242,6 +243,11 @@ impl Window<'_> {
             hosts: self.distinct(Field::Hosts),
             failed: self.counts.failed,
         }
+    }
+
+    /// Whether a sensor vouched for the handshakes among what was touched.
+    pub(super) fn touches_are_proven(&self) -> bool {
+        self.slots.iter().any(|(sets, _)| sets.proven)
     }
 
     /// The sub-window with most tries, by itself.
