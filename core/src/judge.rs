@@ -3,10 +3,11 @@
 //! Invariants:
 //! * Order and repetition of arrival change nothing: a record counts once per (sensor, epoch, sequence) and subject, and
 //!   lands in the sub-window of its own time.
-//! * No evidence without proof ever leads to [`Verb::Block`]; a flood names no source.
+//! * No evidence without proof ever leads to [`Verb::Block`]; a flood whose sources may be forged names none.
 //! * Memory is bounded by [`MAX_SUBJECTS`] and [`MAX_BYTES`]; what goes first is what is least suspicious.
 //! * `now` and the hash seed come from outside: a replay decides the same every time.
 
+mod busy_ports;
 mod eviction;
 mod measure;
 mod proposal;

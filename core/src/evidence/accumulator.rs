@@ -76,6 +76,10 @@ const SERVICE_TELL_ON: Duration = Duration::from_secs(15);
 /// Distinct own endpoints a source must have opened and left without a word before that proves a scan: one is what any
 /// health check does, and anybody may do beside an address that is being spoofed.
 const PROVING_TOUCHES: usize = 2;
+/// Connections left without a word within so long that prove their source by themselves: it floods. Health checks open
+/// one each second at most.
+const PROVING_EMPTY_SESSIONS: u32 = 20;
+const EMPTY_SESSIONS_WITHIN: Duration = Duration::from_secs(10);
 /// A banner may come before a scanner hangs up: SSH's first line has at most 255 bytes (RFC 4253), FTP's and SMTP's
 /// greetings are a few lines of 512 (RFC 5321). A passive FTP transfer, where the source says nothing either, is more.
 const MAX_BANNER_BYTES: u64 = 2_048;
@@ -92,6 +96,8 @@ struct Source {
     failed_ports: Vec<u16>,
     /// Distinct touched endpoints of late, up to [`PROVING_TOUCHES`].
     touched: Vec<(IpAddr, u16)>,
+    /// Connections left without a word, up to [`PROVING_EMPTY_SESSIONS`], and when the first of them was.
+    empty: (u32, Timestamp),
     last: Timestamp,
 }
 
@@ -166,7 +172,13 @@ impl Accumulator {
             What::IcmpEcho => self.count_if_known(observation, &[Fact::Attempt, Fact::IcmpEcho]),
             What::UdpAttempt => self.count_if_known(observation, &[Fact::UdpAttempt]),
             What::HalfOpen => self.failed(observation, Fact::HalfOpen),
-            What::Refused => self.failed(observation, Fact::Refused),
+            What::Refused => {
+                // A dead service with patient clients is no flood.
+                if observation.flow.protocol == Protocol::TCP {
+                    self.service(observation, Fact::Refused);
+                }
+                self.failed(observation, Fact::Refused);
+            }
             What::Silent => self.failed(observation, Fact::Silent),
             What::Stealth => self.failed(observation, Fact::StealthProbe),
             What::Ended(session) => self.ended(observation, &session),
@@ -252,7 +264,7 @@ impl Accumulator {
                 source.touched.push(endpoint);
                 hot |= source.touched.len() == PROVING_TOUCHES;
             }
-            if source.touched.len() >= PROVING_TOUCHES {
+            if source.touched.len() >= PROVING_TOUCHES || source.floods(observation.at) {
                 proof = Proof::Handshake;
             }
         }
@@ -307,6 +319,7 @@ impl Accumulator {
                     listed: false,
                     failed_ports: Vec::new(),
                     touched: Vec::new(),
+                    empty: (0, at),
                     last: at,
                 };
                 self.sources.insert(address, source, lane)
@@ -343,11 +356,7 @@ impl Accumulator {
         if !self.own.is_service(flow.destination) || !self.own.is_source(flow.source) {
             return;
         }
-        let key = Service {
-            address: flow.destination,
-            protocol: flow.protocol,
-            port: flow.destination_port,
-        };
+        let key = Service { address: flow.destination, protocol: flow.protocol, port: flow.destination_port };
         let slot = match self.services.find(&key) {
             Some(slot) => {
                 self.services.move_to(slot, 0);
@@ -364,8 +373,11 @@ impl Accumulator {
                 }
                 let pending = empty_record(Subject::Service(key), observation.at);
                 let since = observation.at;
-                self.services
-                    .insert(key, ServiceState { pending, since, told: None, last_hot: None, hot: false }, 0)
+                self.services.insert(
+                    key,
+                    ServiceState { pending, since, told: None, last_hot: None, hot: false },
+                    0,
+                )
             }
         };
         let Some(state) = self.services.get_mut(slot) else { return };
@@ -487,6 +499,16 @@ impl Source {
         self.pending.take().map(|record| *record)
     }
 
+    /// Counts one more connection left without a word; whether they are so many that they prove their source.
+    fn floods(&mut self, now: Timestamp) -> bool {
+        let (count, since) = &mut self.empty;
+        if now.since(*since) >= EMPTY_SESSIONS_WITHIN {
+            (*count, *since) = (0, now);
+        }
+        *count = (*count + 1).min(PROVING_EMPTY_SESSIONS);
+        *count >= PROVING_EMPTY_SESSIONS
+    }
+
     fn forget(&mut self, now: Timestamp, memory: Duration) {
         if now.since(self.last) >= memory {
             self.failed_ports.clear();
@@ -546,7 +568,10 @@ fn sample(record: &mut EvidenceRecord, flow: &Tuple) {
 }
 
 fn unanswered(record: &EvidenceRecord) -> u64 {
-    record.counters.get(Fact::ServiceSyn).saturating_sub(record.counters.get(Fact::ServiceHandshake))
+    let answered = [Fact::ServiceHandshake, Fact::Refused];
+    answered.into_iter().fold(record.counters.get(Fact::ServiceSyn), |syns, fact| {
+        syns.saturating_sub(record.counters.get(fact))
+    })
 }
 
 /// How telling a record is: what is proven or manifold before what anybody can spoof once.

@@ -22,10 +22,7 @@ pub fn community_id(tuple: &Tuple) -> String {
 }
 
 fn has_ports(protocol: Protocol) -> bool {
-    matches!(
-        protocol,
-        Protocol::TCP | Protocol::UDP | Protocol::SCTP | Protocol::ICMP | Protocol::ICMPV6
-    )
+    matches!(protocol, Protocol::TCP | Protocol::UDP | Protocol::SCTP | Protocol::ICMP | Protocol::ICMPV6)
 }
 
 fn octets(address: IpAddr) -> Vec<u8> {

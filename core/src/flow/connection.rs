@@ -222,7 +222,11 @@ impl Connection {
             if !other {
                 self.client_closed_first = from_client;
                 // A source that closes without a word can say nothing any more: no need to wait for the other side.
-                return if from_client && self.client.sent == 0 { self.end(false, now) } else { Step::Nothing };
+                return if from_client && self.client.sent == 0 {
+                    self.end(false, now)
+                } else {
+                    Step::Nothing
+                };
             }
             self.phase = Phase::Closed;
             return self.end(false, now);

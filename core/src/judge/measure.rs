@@ -95,7 +95,8 @@ fn read_window(
         names.dedup();
         names
     };
-    let with_sets = matches!(rule.row.measure, Measure::FailedPorts | Measure::FailedHosts);
+    let with_sets =
+        matches!(rule.row.measure, Measure::FailedPorts | Measure::FailedHosts | Measure::EmptySessions);
     let found = state.rings.window(now, window, with_sets);
     let mut reading = Reading {
         rule: *rule,
@@ -121,6 +122,14 @@ fn read_window(
             reading.measured = found.counts.short_sessions;
             reading.handshakes = found.counts.short_sessions;
             // Only sessions whose handshakes a sensor saw completed are counted at all.
+            reading.proven = reading.measured > 0;
+        }
+        Measure::EmptySessions => {
+            reading.sensors = sensors(|seen| seen.last);
+            reading.handshakes = found.counts.empty_sessions;
+            // Whoever looks at many endpoints says nothing to each of them once: that is a scan, or a health check.
+            reading.hosts = found.distinct(Field::Touched).max(1);
+            reading.measured = found.counts.empty_sessions / reading.hosts;
             reading.proven = reading.measured > 0;
         }
         Measure::UnansweredSyns => {
@@ -150,6 +159,10 @@ fn tries(reading: &mut Reading, found: &Window<'_>, state: &SubjectState, fleet:
     let enough = |tried: &Tried| measured(tried) >= reading.threshold.saturating_mul(PLENTY);
     let tried = found.busiest().filter(enough).unwrap_or_else(|| found.tried());
     (reading.ports, reading.hosts, reading.measured) = (tried.ports, tried.hosts, measured(&tried));
+    if sweep && reading.measured < reading.threshold && reading.hosts >= reading.threshold {
+        // As Zeek counts: hosts tried on the same port, whatever else the source does (an infected peer-to-peer client).
+        reading.measured = reading.measured.max(found.hosts_of_busiest_port());
+    }
     if !sweep {
         return;
     }

@@ -1,7 +1,7 @@
 //! Why, in words for people.
 
 use super::measure::{PROVING_ENDPOINTS, Reading};
-use crate::{kind::Kind, policy::Measure, subject::Service};
+use crate::{policy::Measure, subject::Service};
 use std::{fmt::Write, time::Duration};
 
 /// The readings that led to a proposal, the strongest first.
@@ -32,6 +32,10 @@ fn what(reading: &Reading, service: Option<Service>, login_port: u16) -> String 
                 count(reading.measured, "short session")
             )
         }
+        Measure::EmptySessions => {
+            let connections = count(reading.handshakes, "connection");
+            format!("opened {connections} to {} and said nothing", count(reading.hosts, "endpoint"))
+        }
         Measure::UnansweredSyns => {
             let service = service.map(|service| format!(" to {service}")).unwrap_or_default();
             let handshakes = count(reading.counts.handshakes, "handshake");
@@ -45,8 +49,8 @@ fn what(reading: &Reading, service: Option<Service>, login_port: u16) -> String 
 }
 
 fn proof(reading: &Reading) -> String {
-    match reading.rule.row.kind {
-        Kind::SynFlood => String::new(),
+    match reading.rule.row.measure {
+        Measure::UnansweredSyns => String::new(),
         _ if reading.proven => {
             format!(", proven by {}", count(reading.handshakes, "completed handshake"))
         }
@@ -61,6 +65,7 @@ pub(super) fn state_of(reading: &Reading, points_milli: u64, login_port: u16) ->
         Measure::FailedPorts => "ports tried in vain",
         Measure::FailedHosts => "hosts tried in vain",
         Measure::ShortLoginSessions => "short login sessions",
+        Measure::EmptySessions => "connections per endpoint left without a word",
         Measure::UnansweredSyns => "SYNs not completed",
     };
     let mut text = format!(

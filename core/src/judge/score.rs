@@ -30,7 +30,7 @@ fn family(measure: Measure) -> usize {
     match measure {
         Measure::FailedPorts | Measure::FailedHosts => 0,
         Measure::ShortLoginSessions => 1,
-        Measure::UnansweredSyns => 2,
+        Measure::EmptySessions | Measure::UnansweredSyns => 2,
     }
 }
 
@@ -42,7 +42,7 @@ pub(super) fn points_milli(reading: &Reading) -> u64 {
         u64::try_from(reading.sensors.len()).unwrap_or(u64::MAX).saturating_sub(1).min(MAX_AGREEING);
     let agreement = match reading.rule.row.measure {
         Measure::FailedPorts | Measure::ShortLoginSessions => 1000 + AGREEMENT_STEP_MILLI * agreeing,
-        Measure::FailedHosts | Measure::UnansweredSyns => 1000,
+        Measure::FailedHosts | Measure::EmptySessions | Measure::UnansweredSyns => 1000,
     };
     let points = ratio * u128::from(reading.rule.weight) * u128::from(agreement) / 1000;
     u64::try_from(points).unwrap_or(u64::MAX)

@@ -246,6 +246,43 @@ fn a_syn_flood_shields_the_service_and_names_no_source() {
 }
 
 #[test]
+fn who_opens_connection_after_connection_and_says_nothing_is_blocked() {
+    let mut court = Court::with_sensors(1);
+    let record = |r: &mut EvidenceRecord| {
+        touched(r, 1, 80);
+        r.counters.add(Fact::EmptySession, 119);
+        r.proof = Proof::Handshake;
+    };
+    let block = court.hears("a", record, SCANNER);
+    assert_eq!(verbs(&block), blocked(Kind::SynFlood));
+    assert_eq!(
+        block[0].reason,
+        "opened 120 connections to 1 endpoint and said nothing within 1 s (syn_flood, proven by 120 completed handshakes)"
+    );
+    let mut court = Court::with_sensors(1);
+    for _ in 0..300 {
+        let health_checks = |r: &mut EvidenceRecord| {
+            (1..=50).for_each(|port| touched(r, 1, port));
+            r.proof = Proof::Handshake;
+        };
+        assert_eq!(court.hears("a", health_checks, SCANNER), []);
+        court.pass(Duration::from_secs(1));
+    }
+}
+
+#[test]
+fn a_sweep_is_seen_behind_peer_to_peer() {
+    let mut court = Court::with_sensors(1);
+    let mut proposals = Vec::new();
+    for n in 0..26u16 {
+        proposals.extend(court.hears("a", |r| failed(r, u32::from(n), 20_000 + n), SCANNER));
+        proposals.extend(court.hears("a", |r| failed(r, 1_000 + u32::from(n), 23), SCANNER));
+        court.pass(Duration::from_secs(8));
+    }
+    assert_eq!(verbs(&proposals), throttled(Kind::PortSweep));
+}
+
+#[test]
 fn floods_are_told_from_busy_and_from_dead_services() {
     let run = |syns, syn_acks, handshakes, refused| {
         let mut court = Court::with_sensors(4);

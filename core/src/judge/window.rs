@@ -1,5 +1,6 @@
 //! Rings of sub-windows: one structure that answers "in the last 10 s" and "in the last hour" in bounded memory.
 
+use super::busy_ports::BusyPorts;
 use crate::{
     decision::Proof,
     evidence::{Distinct, EvidenceRecord, Fact},
@@ -33,6 +34,8 @@ pub(super) struct Counts {
     pub(super) failed: u64,
     /// Short sessions with login services, proven by their handshakes.
     pub(super) short_sessions: u64,
+    /// Connections left without a word, proven likewise.
+    pub(super) empty_sessions: u64,
     pub(super) syns: u64,
     pub(super) syn_acks: u64,
     pub(super) handshakes: u64,
@@ -46,10 +49,12 @@ impl Counts {
             .into_iter()
             .fold(0u64, |sum, fact| sum.saturating_add(count(fact)));
         let short = record.shapes.iter().fold(0u64, |sum, shape| sum.saturating_add(shape.short_sessions));
+        let proven = record.proof >= Proof::Handshake;
         Self {
             failed,
-            // A session that nobody proved is no session.
-            short_sessions: if record.proof >= Proof::Handshake { short } else { 0 },
+            // A session that nobody vouched for is no session.
+            short_sessions: if proven { short } else { 0 },
+            empty_sessions: if proven { count(Fact::EmptySession) } else { 0 },
             syns: count(Fact::ServiceSyn),
             syn_acks: count(Fact::ServiceSynAck),
             handshakes: count(Fact::ServiceHandshake),
@@ -61,6 +66,7 @@ impl Counts {
         let fields = [
             (&mut self.failed, other.failed),
             (&mut self.short_sessions, other.short_sessions),
+            (&mut self.empty_sessions, other.empty_sessions),
             (&mut self.syns, other.syns),
             (&mut self.syn_acks, other.syn_acks),
             (&mut self.handshakes, other.handshakes),
@@ -77,6 +83,7 @@ struct Sets {
     ports: Distinct,
     hosts: Distinct,
     touched: Distinct,
+    by_port: BusyPorts,
     /// Whether a sensor vouched for handshakes among the touched: each saw only its own.
     proven: bool,
 }
@@ -158,6 +165,7 @@ impl Rings {
                 let sets = slot.sets.get_or_insert_default();
                 merge(&mut sets.ports, &record.failed_ports, level.enough);
                 merge(&mut sets.hosts, &record.failed_hosts, level.enough);
+                sets.by_port.add(record);
                 merge(&mut sets.touched, &record.touched, level.enough);
                 sets.proven |= proven;
             }
@@ -198,7 +206,11 @@ impl Rings {
         let slot = |slot: &Slot| {
             size_of::<Slot>()
                 + slot.sets.as_ref().map_or(0, |sets| {
-                    size_of::<Sets>() + heap(&sets.ports) + heap(&sets.hosts) + heap(&sets.touched)
+                    size_of::<Sets>()
+                        + heap(&sets.ports)
+                        + heap(&sets.hosts)
+                        + heap(&sets.touched)
+                        + sets.by_port.weight()
                 })
         };
         self.levels.iter().flatten().map(slot).sum()
@@ -245,6 +257,11 @@ impl Window<'_> {
         }
     }
 
+    /// Hosts tried in vain on one and the same port, as far as it stands out.
+    pub(super) fn hosts_of_busiest_port(&self) -> u64 {
+        super::busy_ports::standing_out(self.slots.iter().map(|(sets, _)| &sets.by_port))
+    }
+
     /// Whether a sensor vouched for the handshakes among what was touched.
     pub(super) fn touches_are_proven(&self) -> bool {
         self.slots.iter().any(|(sets, _)| sets.proven)
@@ -275,7 +292,7 @@ fn merge(mine: &mut Distinct, theirs: &Distinct, enough: u64) {
 
 /// A set's memory beyond its own struct: nodes of a B-tree hold up to 11 values and are on average two thirds full; a
 /// sketch has 2^11 registers.
-fn heap(distinct: &Distinct) -> usize {
+pub(super) fn heap(distinct: &Distinct) -> usize {
     const SKETCH_BYTES: usize = 2048 + 128;
     let count = usize::try_from(distinct.count()).unwrap_or(usize::MAX);
     if count > 64 { SKETCH_BYTES } else { count.div_ceil(7) * 112 }

@@ -19,7 +19,11 @@ pub fn kinds_markdown() -> String {
         table_row(&mut page, row);
     }
     for row in KINDS {
-        let _ = write!(page, "\n## {}\n\n{}\n", row.kind, row.about);
+        let first = super::row(row.kind).is_some_and(|first| first.measure == row.measure);
+        if first {
+            let _ = write!(page, "\n## {}\n", row.kind);
+        }
+        let _ = write!(page, "\n{}\n", row.about);
     }
     let waiting: Vec<_> = Kind::ALL
         .iter()

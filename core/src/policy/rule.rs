@@ -2,7 +2,7 @@ use super::{KINDS, KindRow, Policy};
 use crate::kind::Kind;
 use std::time::Duration;
 
-/// One kind as it is judged: the table's row with the operator's settings over it.
+/// One row of the table as it is judged: with the operator's settings over it.
 #[derive(Debug, Clone, Copy)]
 pub struct Rule {
     pub row: &'static KindRow,
@@ -20,7 +20,7 @@ impl Policy {
         KINDS.iter().filter_map(|row| self.rule_of(row))
     }
 
-    /// One kind's rule, unless it is switched off or not complete.
+    /// A kind's first rule, unless it is switched off or not complete.
     #[must_use]
     pub fn rule(&self, kind: Kind) -> Option<Rule> {
         super::row(kind).and_then(|row| self.rule_of(row))
@@ -31,16 +31,19 @@ impl Policy {
         if settings.enabled == Some(false) {
             return None;
         }
-        let threshold = settings.threshold.unwrap_or(row.threshold).max(1);
-        let scaled = |slow: u64| {
-            let scaled = u128::from(slow) * u128::from(threshold) / u128::from(row.threshold.max(1));
+        let first = super::row(row.kind).unwrap_or(row);
+        let set = settings.threshold.unwrap_or(first.threshold).max(1);
+        let scaled = |threshold: u64| {
+            let scaled = u128::from(threshold) * u128::from(set) / u128::from(first.threshold.max(1));
             u64::try_from(scaled).unwrap_or(u64::MAX).max(1)
         };
+        let is_first = first.measure == row.measure;
+        let window = settings.window_seconds.filter(|_| is_first).unwrap_or(row.window_seconds);
         let ttl = Duration::from_secs(settings.ttl_seconds.unwrap_or(row.ttl_seconds));
         Some(Rule {
             row,
-            threshold,
-            window: Duration::from_secs(settings.window_seconds.unwrap_or(row.window_seconds)),
+            threshold: scaled(row.threshold),
+            window: Duration::from_secs(window),
             slow: row.slow.map(|slow| (scaled(slow.threshold), Duration::from_secs(slow.window_seconds))),
             weight: settings.weight.unwrap_or(row.weight),
             ttl: ttl.min(self.max_ttl()),
@@ -59,7 +62,9 @@ mod tests {
         let set = KindSettings { threshold: Some(30), window_seconds: Some(60), ..KindSettings::default() };
         policy.kinds.insert("port_scan".into(), set);
         let off = KindSettings { enabled: Some(false), ..KindSettings::default() };
-        policy.kinds.insert("syn_flood".into(), off);
+        policy.kinds.insert("port_sweep".into(), off);
+        let half = KindSettings { threshold: Some(500), window_seconds: Some(5), ..KindSettings::default() };
+        policy.kinds.insert("syn_flood".into(), half);
         let rule = policy.rule(Kind::PortScan).unwrap();
         assert_eq!((rule.threshold, rule.window), (30, Duration::from_secs(60)));
         assert_eq!(
@@ -68,8 +73,14 @@ mod tests {
             "twice the threshold, twice the slow one"
         );
         assert_eq!(rule.ttl, Duration::from_secs(600), "no longer than the policy's longest");
-        assert!(policy.rule(Kind::SynFlood).is_none());
+        assert!(policy.rule(Kind::PortSweep).is_none());
         assert!(policy.rule(Kind::Beacon).is_none(), "not complete");
-        assert_eq!(policy.rules().count(), 3);
+        let floods: Vec<_> = policy
+            .rules()
+            .filter(|rule| rule.row.kind == Kind::SynFlood)
+            .map(|rule| (rule.threshold, rule.window.as_secs()))
+            .collect();
+        assert_eq!(floods, [(500, 5), (50, 10)], "what stands beside the first row moves with it");
+        assert_eq!(policy.rules().count(), 4);
     }
 }

@@ -14,6 +14,8 @@ pub enum Measure {
     FailedHosts,
     /// Short sessions with login services, each with its own completed handshake.
     ShortLoginSessions,
+    /// Connections a source completed and left without a word, per endpoint. A health check does it too, but seldom.
+    EmptySessions,
     /// SYNs to one service that were not completed, if they are at least half of all. The slow variant counts only
     /// those our service answered, so that a dead service with patient clients is no flood.
     UnansweredSyns,
@@ -27,6 +29,7 @@ impl Measure {
             Self::FailedPorts => "distinct ports tried in vain",
             Self::FailedHosts => "distinct hosts tried in vain",
             Self::ShortLoginSessions => "short sessions with login services",
+            Self::EmptySessions => "connections completed and left without a word, per endpoint",
             Self::UnansweredSyns => "SYNs to one service not completed",
         }
     }
@@ -64,7 +67,8 @@ pub struct KindRow {
     pub about: &'static str,
 }
 
-/// The kinds that are complete.
+/// The kinds that are complete. A kind may have more than one row, one beside the other; the operator's threshold and
+/// window are the first one's, and the others' thresholds move by the same factor.
 pub const KINDS: &[KindRow] = &[
     KindRow {
         kind: Kind::PortScan,
@@ -138,9 +142,27 @@ pub const KINDS: &[KindRow] = &[
                 connections in 2 min, held for 63 s each (net.ipv4.tcp_synack_retries 5), take some 157 places at any \
                 time, more than the 128 of a listener's queue until Linux 5.4 (net.core.somaxconn).",
     },
+    KindRow {
+        kind: Kind::SynFlood,
+        measure: Measure::EmptySessions,
+        threshold: 100,
+        window_seconds: 10,
+        slow: None,
+        weight: 100,
+        confidence: 85,
+        spoofable: false,
+        verb_proven: Verb::Block,
+        verb_unproven: None,
+        proof: Proof::Handshake,
+        ttl_seconds: 3600,
+        technique: "T1499.001",
+        about: "One source completes connection after connection to an endpoint and leaves each without a word, which \
+                SYN cookies do not help against; the handshakes themselves prove the source. 10 a second, where eager \
+                health checks open one (HAProxy: one each 2 s).",
+    },
 ];
 
-/// The row of a kind, if it is complete.
+/// The first row of a kind, if it is complete.
 #[must_use]
 pub fn row(kind: Kind) -> Option<&'static KindRow> {
     KINDS.iter().find(|row| row.kind == kind)
