@@ -5,4 +5,16 @@
 //! * Fail-static: without the cluster the rules stay until their own kernel timeout; none is added, none extended.
 //! * "Effective" is said of what was read back from the firewall, never of what was sent to it.
 
+pub mod app;
 pub mod backend;
+pub mod cli;
+pub mod config;
+pub mod enforcer;
+pub mod enroll;
+pub mod host;
+pub mod metrics;
+mod report;
+mod service;
+mod subscription;
+
+pub use service::Status;

@@ -108,6 +108,12 @@ impl Layout {
         &self.elements
     }
 
+    /// Whether this layout speaks for `element`: what it does not show is then not to be held.
+    #[must_use]
+    pub fn covers(&self, element: &Element) -> bool {
+        self.regions.as_ref().is_none_or(|regions| regions.iter().any(|region| region.overlaps(element)))
+    }
+
     /// What is wanted but was not laid out, and why.
     #[must_use]
     pub fn not_effective(&self) -> &[NotEffective] {

@@ -1,0 +1,107 @@
+//! Puts the responder together: the only file that knows all its parts.
+
+use crate::{
+    backend::{Backend, Memory, Nftables},
+    config::{BackendKind, ResponderConfig},
+    enforcer::Enforcer,
+    enroll,
+    host::Host,
+    metrics::ResponderMetrics,
+    service::{Service, Status, now, passes},
+    subscription::{PUSHES, Resume, Subscription},
+};
+use anyhow::Context as _;
+use netguard_daemon::{
+    client::Endpoints, drain::Drain, identity::Identity, metrics, readiness::Readiness, renewal,
+};
+use netguard_proto::COORDINATOR_SERVER_NAME;
+use std::net::SocketAddr;
+use tokio::sync::{mpsc, watch};
+
+/// A running responder.
+#[derive(Debug)]
+pub struct Running {
+    /// Where metrics and health are served.
+    pub metrics: SocketAddr,
+    pub ready: Readiness,
+    pub status: watch::Receiver<Status>,
+}
+
+/// Starts the responder: backend, subscription, renewal, metrics.
+///
+/// Errors: what is missing (identity, privilege, `nft`, address in use), in words for the operator.
+pub async fn run(config: ResponderConfig, drain: Drain) -> anyhow::Result<Running> {
+    match config.backend {
+        BackendKind::Nftables => run_with(Nftables::default(), config, drain).await,
+        BackendKind::Memory => run_with(Memory::default(), config, drain).await,
+    }
+}
+
+/// The same with a backend of the caller's.
+pub async fn run_with<B: Backend + 'static>(
+    backend: B,
+    config: ResponderConfig,
+    drain: Drain,
+) -> anyhow::Result<Running> {
+    config.check()?;
+    let endpoints =
+        Endpoints { addresses: config.coordinators.clone(), server_name: COORDINATOR_SERVER_NAME };
+    endpoints.check()?;
+    let directory = config.data_dir.join("identity");
+    let identity = Identity::load(&directory).context(
+        "this host is not enrolled: run `netguard-responder enroll --server HOST:7443 --token TOKEN`",
+    )?;
+
+    let mut shown = metrics::Metrics::new("netguard-responder", env!("CARGO_PKG_VERSION"));
+    let responder_metrics = ResponderMetrics::default();
+    responder_metrics.register(&mut shown.registry);
+    let dropped = shown.dropped();
+
+    let backend_name = backend.name();
+    let mut enforcer = Enforcer::new(backend, responder_metrics.clone());
+    match enforcer.open(now()).await {
+        Ok(repaired) => {
+            for what in repaired {
+                tracing::info!(what, "put right at the start");
+            }
+        }
+        Err(error) if passes(&error) => tracing::warn!(%error, "nothing is enforced"),
+        Err(error) => {
+            return Err(error).context("this host cannot enforce; `netguard-responder check` tells more");
+        }
+    }
+
+    let renewing = endpoints.clone();
+    let stored = directory.clone();
+    let identity = renewal::start(identity, directory, drain.token(), move |csr| {
+        let (endpoints, directory) = (renewing.clone(), stored.clone());
+        // The last one stored is the one in use.
+        async move { enroll::renew(&Identity::load(&directory)?, &endpoints, csr).await }
+    });
+
+    let ready = Readiness::new();
+    let (to_enforcer, from_cluster) = mpsc::channel(PUSHES);
+    let (resume_sender, resume) = watch::channel(Resume::default());
+    let subscription = Subscription { endpoints, identity, backend: backend_name, resume, to_enforcer };
+    let mut host = Host::new(config.never_block, config.coordinators);
+    // The list of what must not be blocked is there before anything is.
+    let (list, never_block) = watch::channel(host.gather().await);
+    drain.spawn_until_drain(host.keep(list));
+    let service = Service::new(
+        enforcer,
+        never_block,
+        from_cluster,
+        resume_sender,
+        responder_metrics,
+        dropped,
+        ready.block("first snapshot"),
+    );
+    let status = service.status.subscribe();
+    drain.spawn_until_drain(subscription.run());
+    drain.spawn(service.run(drain.clone()));
+    let metrics = metrics::serve_until(config.metrics, shown.into_shared(), ready.clone(), drain.signal())
+        .await
+        .with_context(|| format!("metrics on {}", config.metrics))?;
+    tracing::info!(backend = backend_name, %metrics, "the responder runs");
+    Ok(Running { metrics, ready, status })
+}

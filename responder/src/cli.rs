@@ -1,0 +1,145 @@
+//! The command line of `netguard-responder`.
+
+#![allow(clippy::print_stdout, reason = "it answers on standard output")]
+
+use crate::{
+    app,
+    backend::{Backend as _, Nftables, nftables},
+    config::{BackendKind, ResponderConfig},
+    enroll,
+};
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use netguard_core::net::Prefix;
+use netguard_daemon::{config, drain::Drain, telemetry};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+/// Where the configuration is looked for when none is named.
+const CONFIG: &str = "/etc/netguard/responder.yaml";
+/// How long a stop may take.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Enforces on this host what the cluster decides.
+#[derive(Debug, Parser)]
+#[command(name = "netguard-responder", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Join a cluster with a token from `netguard-admin token create --role responder`
+    Enroll(Enroll),
+    /// Enforce and report until stopped; the rules outlive the stop until their own timeouts
+    Run(Run),
+    /// Local way out: remove all our rules and keep enforcement off until `resume`; needs no network
+    Flush,
+    /// Let this host's responder enforce again after `flush`
+    Resume,
+    /// Tell whether this host can enforce, and whether our rules stand
+    Check,
+}
+
+#[derive(Debug, Args)]
+struct Enroll {
+    /// A coordinator's listener for agents, HOST:7443
+    #[arg(long, env = "NETGUARD_SERVER")]
+    server: String,
+    #[arg(long, env = "NETGUARD_TOKEN", hide_env_values = true)]
+    token: String,
+    /// The id this host would like; the token may fix another
+    #[arg(long)]
+    id: Option<String>,
+    #[arg(long, env = "NETGUARD_RESPONDER_DATA_DIR", default_value = "/var/lib/netguard/responder")]
+    data_dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    /// Default: /etc/netguard/responder.yaml, if it exists
+    #[arg(long, env = "NETGUARD_RESPONDER_CONFIG")]
+    config: Option<PathBuf>,
+    #[arg(long = "coordinator", value_name = "HOST:PORT")]
+    coordinators: Vec<String>,
+    #[arg(long, env = "NETGUARD_RESPONDER_BACKEND")]
+    backend: Option<BackendKind>,
+    /// Never blocked on this host; may be given several times
+    #[arg(long = "never-block", value_name = "PREFIX")]
+    never_block: Vec<Prefix>,
+    #[arg(long, env = "NETGUARD_RESPONDER_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    #[arg(long, env = "NETGUARD_RESPONDER_METRICS", value_name = "ADDR:PORT")]
+    listen_metrics: Option<SocketAddr>,
+}
+
+impl Cli {
+    /// Carries the command out.
+    pub async fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Enroll(args) => {
+                let identity =
+                    enroll::enroll(&args.server, &args.token, args.id.as_deref(), &args.data_dir).await?;
+                eprintln!("enrolled as {} in {}", identity.spiffe.uri, args.data_dir.display());
+                Ok(())
+            }
+            Command::Run(args) => args.run().await,
+            Command::Flush => {
+                Nftables::default().switch_off().await.context("the rules could not be removed")?;
+                println!("all rules of NetGuard are gone; `netguard-responder resume` lets it enforce again");
+                Ok(())
+            }
+            Command::Resume => {
+                Nftables::default().switch_on().await.context("enforcement could not be switched on")?;
+                println!("a running responder enforces again within seconds");
+                Ok(())
+            }
+            Command::Check => check().await,
+        }
+    }
+}
+
+async fn check() -> anyhow::Result<()> {
+    let mut nftables = Nftables::default();
+    let findings = nftables::check(&mut nftables).await;
+    for finding in &findings {
+        match &finding.state {
+            Ok(state) => println!("ok       {}: {state}", finding.what),
+            Err(why) if finding.essential => println!("MISSING  {}: {why}", finding.what),
+            Err(why) => println!("partly   {}: {why}", finding.what),
+        }
+    }
+    let missing = findings.iter().filter(|finding| finding.essential && finding.state.is_err()).count();
+    anyhow::ensure!(missing == 0, "this host cannot enforce with {}: see above", nftables.name());
+    Ok(())
+}
+
+impl Run {
+    async fn run(self) -> anyhow::Result<()> {
+        let config = self.merged()?;
+        let _telemetry = telemetry::init("netguard-responder", &config.telemetry)?;
+        let drain = Drain::new();
+        drain.on_signals().context("cannot listen for signals")?;
+        let _running = app::run(config, drain.clone()).await?;
+        drain.started().await;
+        drain.finish(DRAIN).await.map_err(|left| anyhow::anyhow!("{left} tasks did not stop in time"))
+    }
+
+    /// The file with the flags over it.
+    fn merged(self) -> anyhow::Result<ResponderConfig> {
+        let default = PathBuf::from(CONFIG);
+        let mut merged: ResponderConfig = match &self.config {
+            Some(path) => config::load(path)?,
+            None if default.exists() => config::load(&default)?,
+            None => ResponderConfig::default(),
+        };
+        if !self.coordinators.is_empty() {
+            merged.coordinators = self.coordinators;
+        }
+        merged.never_block.extend(self.never_block);
+        merged.backend = self.backend.unwrap_or(merged.backend);
+        merged.data_dir = self.data_dir.unwrap_or(merged.data_dir);
+        merged.metrics = self.listen_metrics.unwrap_or(merged.metrics);
+        Ok(merged)
+    }
+}

@@ -1,0 +1,104 @@
+//! `/etc/netguard/responder.yaml`: only what is local to this host; what is enforced is the cluster's decision.
+
+use netguard_core::net::Prefix;
+use netguard_daemon::telemetry::TelemetryConfig;
+use serde::{Deserialize, Deserializer, de::Error as _};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+/// Port of metrics and health.
+pub const METRICS_PORT: u16 = 9445;
+
+/// What enforces.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendKind {
+    /// The kernel's firewall.
+    #[default]
+    Nftables,
+    /// Nothing: a dry run.
+    Memory,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ResponderConfig {
+    /// Agents' listeners, `host:port`; tried in turn.
+    pub coordinators: Vec<String>,
+    pub backend: BackendKind,
+    pub data_dir: PathBuf,
+    /// Where metrics and health are served.
+    pub metrics: SocketAddr,
+    /// What is never blocked on this host, besides what the cluster and the host itself know.
+    #[serde(deserialize_with = "prefixes")]
+    pub never_block: Vec<Prefix>,
+    pub telemetry: TelemetryConfig,
+}
+
+impl Default for ResponderConfig {
+    fn default() -> Self {
+        Self {
+            coordinators: Vec::new(),
+            backend: BackendKind::default(),
+            data_dir: PathBuf::from("/var/lib/netguard/responder"),
+            metrics: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), METRICS_PORT),
+            never_block: Vec::new(),
+            telemetry: TelemetryConfig::default(),
+        }
+    }
+}
+
+impl ResponderConfig {
+    /// Errors: what is missing, and where to write it.
+    pub fn check(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            !self.coordinators.is_empty(),
+            "no coordinator: give --coordinator HOST:7443 or `coordinators:` in the configuration"
+        );
+        Ok(())
+    }
+}
+
+fn prefixes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Prefix>, D::Error> {
+    Vec::<String>::deserialize(deserializer)?
+        .into_iter()
+        .map(|text| {
+            text.parse().map_err(|error| D::Error::custom(format!("never_block: `{text}` is {error}")))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn parse(text: &str) -> Result<ResponderConfig, String> {
+        netguard_daemon::config::parse(Path::new("responder.yaml"), text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_whole_file_and_its_faults() {
+        let config = parse(
+            "coordinators: [\"a:7443\", \"b:7443\"]\nbackend: memory\ndata_dir: /tmp/x\nmetrics: 127.0.0.1:1\n\
+             never_block:\n  - 192.0.2.0/24\n  - 2001:db8::1\ntelemetry:\n  log: debug\n",
+        )
+        .unwrap();
+        assert_eq!(config.backend, BackendKind::Memory);
+        assert_eq!(config.never_block, ["192.0.2.0/24".parse().unwrap(), "2001:db8::1".parse().unwrap()]);
+        assert!(config.check().is_ok());
+        for (bad, says) in [
+            ("coordinator: [\"a:7443\"]", "coordinator"),
+            ("backend: iptables", "iptables"),
+            ("never_block: [\"10.0.0.1/8\"]", "10.0.0.0/8"),
+            ("backend: memory\nbackend: memory", "backend"),
+        ] {
+            let error = parse(bad).unwrap_err();
+            assert!(error.contains("responder.yaml") && error.contains(says), "{error}");
+        }
+        let nobody = ResponderConfig::default().check().unwrap_err().to_string();
+        assert!(nobody.contains("--coordinator"));
+    }
+}

@@ -1,0 +1,281 @@
+//! Holds what the cluster wants, and brings the firewall to hold it too: plan → one transaction → read back.
+//!
+//! Invariants:
+//! * Nothing is enforced before the first whole snapshot: a restart without the cluster changes nothing.
+//! * A delta is taken only onto the very revision it follows; anything else asks for a snapshot.
+//! * Without the cluster nothing is extended.
+
+mod mirror;
+
+pub use mirror::{Mirror, Outcome, Position, Resubscribe};
+
+use crate::{
+    backend::{Backend, BackendError},
+    metrics::ResponderMetrics,
+};
+use netguard_core::{
+    decision::DecisionId,
+    net::NeverBlockEntry,
+    plan::{Action, Actual, EXPIRY_TOLERANCE, Element, Layout, NotEffective, Scope},
+    time::Timestamp,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
+
+/// A transaction that the firewall refuses because it changed meanwhile is planned anew from what it holds, so often.
+const ATTEMPTS: usize = 3;
+
+/// The firewall's side of a responder.
+#[derive(Debug)]
+pub struct Enforcer<B> {
+    backend: B,
+    pub mirror: Mirror,
+    /// What the firewall held when it was last read, and what was put into it since.
+    actual: Actual,
+    /// Changed since the last transaction that held.
+    touched: BTreeSet<Element>,
+    /// The next plan looks at everything.
+    resync: bool,
+    not_effective: BTreeMap<Element, NotEffective>,
+    /// The last revision of which all was tried and read back.
+    effective: Option<(u64, Timestamp)>,
+    metrics: ResponderMetrics,
+}
+
+impl<B: Backend> Enforcer<B> {
+    pub fn new(backend: B, metrics: ResponderMetrics) -> Self {
+        Self {
+            backend,
+            mirror: Mirror::default(),
+            actual: Actual::default(),
+            touched: BTreeSet::new(),
+            resync: true,
+            not_effective: BTreeMap::new(),
+            effective: None,
+            metrics,
+        }
+    }
+
+    pub fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    pub fn backend_mut(&mut self) -> &mut B {
+        &mut self.backend
+    }
+
+    /// Reads what the firewall holds, and makes sure that our part of it stands.
+    pub async fn open(&mut self, now: Timestamp) -> Result<Vec<String>, BackendError> {
+        let survey = self.backend.open(now).await?;
+        self.actual = survey.actual;
+        self.metrics.packets(self.backend.counters());
+        Ok(survey.repaired)
+    }
+
+    /// Notes what a change touched, for the next [`Self::enforce`].
+    pub fn touch(&mut self, elements: impl IntoIterator<Item = Element>) {
+        self.touched.extend(elements);
+    }
+
+    /// Plans everything anew with the next [`Self::enforce`].
+    pub fn touch_all(&mut self) {
+        self.resync = true;
+    }
+
+    /// Whether something waits for [`Self::enforce`].
+    pub fn is_pending(&self) -> bool {
+        self.mirror.position().is_some() && (self.resync || !self.touched.is_empty())
+    }
+
+    /// What must not be blocked on this host.
+    pub fn set_host_never_block(&mut self, entries: Vec<NeverBlockEntry>) {
+        if self.mirror.desired_mut().set_host_never_block(entries) {
+            self.resync = true;
+        }
+    }
+
+    /// The last revision that was brought into the firewall and read back, and when.
+    pub fn effective(&self) -> Option<(u64, Timestamp)> {
+        self.effective
+    }
+
+    /// What does not hold, and why.
+    pub fn not_effective(&self) -> impl Iterator<Item = &NotEffective> {
+        self.not_effective.values()
+    }
+
+    /// Brings what was touched into the firewall and reads it back. `clock` is asked whenever the time is needed.
+    ///
+    /// Returns whether the firewall took it; if not, all of it waits for the next call.
+    pub async fn enforce(&mut self, clock: impl Fn() -> Timestamp) -> bool {
+        let Some(position) = self.mirror.position().cloned() else { return false };
+        let started = Instant::now();
+        for attempt in 1..=ATTEMPTS {
+            match self.attempt(clock(), attempt).await {
+                Ok(true) => {
+                    self.touched.clear();
+                    self.resync = false;
+                    self.effective = Some((position.revision, clock()));
+                    self.metrics.applied(started.elapsed());
+                    return true;
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    let last = attempt == ATTEMPTS;
+                    tracing::warn!(%error, attempt, "the firewall did not take a transaction");
+                    self.metrics.failed();
+                    // Somebody else may have changed it: look at what it really holds.
+                    if last || self.open(clock()).await.is_err() {
+                        self.give_up(&error.to_string(), clock());
+                        return false;
+                    }
+                    self.resync = true;
+                }
+            }
+        }
+        false
+    }
+
+    /// One transaction and its reading back. `Ok(false)`: something is missing, and another attempt may help.
+    async fn attempt(&mut self, now: Timestamp, attempt: usize) -> Result<bool, BackendError> {
+        // Its own timeout took it by now.
+        self.actual.elements.retain(|_, expires_at| *expires_at > now);
+        let scope = if self.resync { Scope::All } else { Scope::Touched(&self.touched) };
+        let layout = Layout::of(self.mirror.desired(), now, scope);
+        let actions = layout.diff(&self.actual);
+        if !actions.is_empty() {
+            self.backend.apply(&actions, now).await?;
+            self.read_back(&actions, now).await?;
+        }
+        let missing: Vec<Element> = layout.missing(&self.actual).collect();
+        if !missing.is_empty() && attempt < ATTEMPTS {
+            tracing::warn!(
+                missing = missing.len(),
+                attempt,
+                "not all that was sent to the firewall is in it"
+            );
+            self.open(now).await?;
+            self.resync = true;
+            return Ok(false);
+        }
+        let present: Vec<Element> =
+            layout.elements().keys().filter(|element| !missing.contains(element)).copied().collect();
+        let idle = self.backend.without_effect(&present).await;
+        self.note(&layout, &missing, idle);
+        Ok(true)
+    }
+
+    /// From the firewall itself: what it holds now of what was just changed.
+    async fn read_back(&mut self, actions: &[Action], now: Timestamp) -> Result<(), BackendError> {
+        let mut changed = BTreeSet::new();
+        for action in actions {
+            match *action {
+                // A rate is part of a rule; a listing shows it.
+                Action::SetThrottle { per_minute } => self.actual.throttle_per_minute = Some(per_minute),
+                Action::Add { element, .. } | Action::Extend { element, .. } | Action::Remove { element } => {
+                    changed.insert(element);
+                }
+            }
+        }
+        let held = self.backend.read(&changed, now).await?;
+        for element in changed {
+            match held.get(&element) {
+                Some(&expires_at) => self.actual.elements.insert(element, expires_at),
+                None => self.actual.elements.remove(&element),
+            };
+        }
+        Ok(())
+    }
+
+    /// Replaces what is known about the part of the firewall that `layout` speaks for.
+    fn note(&mut self, layout: &Layout, missing: &[Element], idle: Vec<(Element, String)>) {
+        self.not_effective.retain(|element, _| !layout.covers(element));
+        let mut failing: Vec<NotEffective> = layout.not_effective().to_vec();
+        let absent = missing
+            .iter()
+            .map(|element| (*element, "it is not in the firewall after the transaction".to_owned()));
+        for (element, why) in absent.chain(idle) {
+            failing.extend(self.mirror.desired().served_by(&element).map(|entry| NotEffective {
+                element: Element { verb: entry.verb, target: entry.target },
+                decision: entry.decision,
+                why: why.clone(),
+            }));
+        }
+        self.not_effective.extend(failing.into_iter().map(|one| (one.element, one)));
+        self.metrics.held(self.actual.elements.len(), self.not_effective.len());
+    }
+
+    /// Nothing of what waits could be brought in.
+    fn give_up(&mut self, why: &str, now: Timestamp) {
+        let desired = self.mirror.desired();
+        let waiting: Vec<(Element, DecisionId)> = desired
+            .entries()
+            .filter(|entry| entry.expires_at > now)
+            .map(|entry| (Element { verb: entry.verb, target: entry.target }, entry.decision))
+            .filter(|(element, _)| self.resync || self.touched.contains(element))
+            .collect();
+        for (element, decision) in waiting {
+            self.not_effective.insert(element, NotEffective { element, decision, why: why.to_owned() });
+        }
+        self.metrics.held(self.actual.elements.len(), self.not_effective.len());
+    }
+
+    /// Looks whether the firewall still holds what it should, and puts it right. `connected`: whether the cluster is
+    /// there; without it nothing is extended.
+    ///
+    /// Returns what was not as it should be, in words.
+    pub async fn verify(&mut self, connected: bool, clock: impl Fn() -> Timestamp) -> Vec<String> {
+        let mut drift = match self.open(clock()).await {
+            Ok(repaired) => repaired,
+            Err(error) => {
+                tracing::error!(%error, "the firewall cannot be verified");
+                self.metrics.failed();
+                self.resync = true;
+                self.give_up(&error.to_string(), clock());
+                return vec![error.to_string()];
+            }
+        };
+        if self.mirror.position().is_none() {
+            return drift;
+        }
+        let now = clock();
+        let layout = Layout::of(self.mirror.desired(), now, Scope::All);
+        let soon = now.saturating_add(EXPIRY_TOLERANCE);
+        let mut actions = layout.diff(&self.actual);
+        if !connected {
+            actions.retain(|action| !matches!(action, Action::Extend { .. }));
+        }
+        // What expires in this moment is no drift.
+        let gone = actions.iter().any(|action| match action {
+            Action::Add { expires_at, .. } => *expires_at > soon,
+            Action::Extend { .. } | Action::SetThrottle { .. } => true,
+            Action::Remove { element } => self.actual.elements.get(element).is_some_and(|held| *held > soon),
+        });
+        // Changes that wait anyway explain a difference.
+        if gone && drift.is_empty() && !self.is_pending() {
+            drift.push(format!("{} elements were missing, altered or not ours", actions.len()));
+        }
+        if !drift.is_empty() {
+            self.metrics.drifted();
+            tracing::warn!(what = drift.join("; "), "the firewall was changed by somebody else: put right");
+        }
+        if connected {
+            self.resync = true;
+            self.enforce(clock).await;
+        } else if !actions.is_empty() {
+            // What was decided and has not expired is put back; nothing new is, since nothing new is known.
+            let put = async {
+                self.backend.apply(&actions, now).await?;
+                self.read_back(&actions, now).await
+            };
+            if let Err(error) = put.await {
+                tracing::warn!(%error, "the firewall did not take back what it had");
+                self.metrics.failed();
+                self.resync = true;
+            }
+        }
+        drift
+    }
+}

@@ -1,0 +1,162 @@
+use netguard_core::{
+    ledger::{Change, Entry, SetDigest},
+    plan::{Desired, Element},
+};
+use netguard_proto::convert::{Delta, SnapshotPart};
+
+/// Entries a snapshot may have: ten times what a ledger is made for, some hundreds of MiB.
+const MAX_ENTRIES: usize = 1_000_000;
+
+/// Where in the ledger's history a responder stands.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Position {
+    pub ledger_id: String,
+    pub revision: u64,
+}
+
+/// The ledger's set of entries as far as it was pushed, and how it changed.
+#[derive(Debug, Default)]
+pub struct Mirror {
+    desired: Desired,
+    digest: SetDigest,
+    position: Option<Position>,
+    incoming: Option<Incoming>,
+}
+
+/// A snapshot of which the last part is not there yet.
+#[derive(Debug, Default)]
+struct Incoming {
+    position: Position,
+    whole: SnapshotPart,
+}
+
+/// What a message did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// These entries changed.
+    Changed(Vec<Element>),
+    /// Any entry may have changed.
+    ChangedAll,
+    /// Nothing to enforce yet.
+    Waiting,
+}
+
+/// Why the stream is no use any more and has to begin anew, with a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Resubscribe {
+    #[error("a delta does not follow the revision held")]
+    Gap,
+    #[error("the digest differs")]
+    Digest,
+    #[error("a message could not be read")]
+    Malformed,
+    #[error("the snapshot is too large or not of one piece")]
+    Snapshot,
+}
+
+impl Resubscribe {
+    /// Its label in metrics.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Gap => "gap",
+            Self::Digest => "digest",
+            Self::Malformed => "malformed",
+            Self::Snapshot => "snapshot",
+        }
+    }
+}
+
+impl Mirror {
+    /// `None` before the first whole snapshot.
+    #[must_use]
+    pub fn position(&self) -> Option<&Position> {
+        self.position.as_ref()
+    }
+
+    #[must_use]
+    pub fn desired(&self) -> &Desired {
+        &self.desired
+    }
+
+    pub(super) fn desired_mut(&mut self) -> &mut Desired {
+        &mut self.desired
+    }
+
+    /// A new subscription begins: parts of a snapshot that came before are void.
+    pub fn begin(&mut self) {
+        self.incoming = None;
+    }
+
+    /// Takes one part of a snapshot. With the last one it replaces everything.
+    pub fn snapshot(&mut self, part: SnapshotPart) -> Result<Outcome, Resubscribe> {
+        let position = Position { ledger_id: part.ledger_id.clone(), revision: part.revision };
+        let incoming = match self.incoming.take() {
+            None => Incoming { position, whole: part },
+            Some(mut incoming) => {
+                if incoming.position != position
+                    || incoming.whole.entries.len() + part.entries.len() > MAX_ENTRIES
+                    || incoming.whole.never_block.len() + part.never_block.len() > MAX_ENTRIES
+                {
+                    return Err(Resubscribe::Snapshot);
+                }
+                incoming.whole.entries.extend(part.entries);
+                incoming.whole.never_block.extend(part.never_block);
+                incoming.whole.throttle_per_minute =
+                    part.throttle_per_minute.or(incoming.whole.throttle_per_minute);
+                incoming.whole.last = part.last;
+                incoming
+            }
+        };
+        if !incoming.whole.last {
+            self.incoming = Some(incoming);
+            return Ok(Outcome::Waiting);
+        }
+        let Incoming { position, whole } = incoming;
+        let mut desired = Desired::default();
+        desired.set_host_never_block(self.desired.host_never_block().to_vec());
+        desired.change(Change::NeverBlock(whole.never_block));
+        if let Some(rate) = whole.throttle_per_minute {
+            desired.change(Change::ThrottlePerMinute(rate));
+        }
+        for entry in whole.entries {
+            desired.put(entry);
+        }
+        self.digest = SetDigest::of(desired.entries());
+        self.desired = desired;
+        self.position = Some(position);
+        Ok(Outcome::ChangedAll)
+    }
+
+    /// Takes all changes of one revision, or none when it does not follow the one held.
+    pub fn delta(&mut self, delta: Delta) -> Result<Outcome, Resubscribe> {
+        let position = self.position.as_mut().ok_or(Resubscribe::Gap)?;
+        if delta.previous != position.revision || self.incoming.is_some() {
+            return Err(Resubscribe::Gap);
+        }
+        position.revision = delta.revision;
+        let mut changed = Vec::new();
+        let mut all = false;
+        for change in delta.changes {
+            match &change {
+                Change::Put(Entry { verb, target, .. }) | Change::Remove { verb, target } => {
+                    changed.push(Element { verb: *verb, target: *target });
+                }
+                Change::NeverBlock(_) | Change::ThrottlePerMinute(_) => all = true,
+            }
+            if let Change::Put(entry) = &change {
+                self.digest.insert(entry);
+            }
+            if let Some(before) = self.desired.change(change) {
+                self.digest.remove(&before);
+            }
+        }
+        Ok(if all { Outcome::ChangedAll } else { Outcome::Changed(changed) })
+    }
+
+    /// Whether the ledger's set at `revision` is the one held.
+    #[must_use]
+    pub fn equals(&self, revision: u64, digest: &SetDigest) -> bool {
+        self.position.as_ref().is_some_and(|position| position.revision == revision) && self.digest == *digest
+    }
+}

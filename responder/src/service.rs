@@ -1,0 +1,307 @@
+//! The responder's one loop: what comes from the cluster, what the host tells, and time.
+
+use crate::{
+    backend::{Backend, BackendError},
+    enforcer::{Enforcer, Outcome, Resubscribe},
+    metrics::ResponderMetrics,
+    report::report,
+    subscription::{FromCluster, PUSHES, Resume},
+};
+use netguard_core::{ledger::SetDigest, net::NeverBlockEntry, time::Timestamp};
+use netguard_daemon::{drain::Drain, metrics::Dropped, readiness::Blocker, telemetry};
+use netguard_proto::{
+    convert::{self, ConvertError, Delta, SnapshotPart},
+    v1::{self, push},
+};
+use std::time::{Duration, SystemTime};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, MissedTickBehavior, interval},
+};
+use tracing::{Span, info_span};
+
+/// How often it is asked whether somebody else changed the firewall: one netlink message.
+const LOOK: Duration = Duration::from_secs(2);
+/// How often the whole firewall is compared at the latest.
+const VERIFY_EVERY: Duration = Duration::from_secs(30);
+/// Others may change their own rules all the time: our part is not compared more often than this.
+const VERIFY_AT_MOST_EVERY: Duration = Duration::from_secs(5);
+
+/// What a responder can say about itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Status {
+    pub connected: bool,
+    /// Everything up to it was tried, and holds but for `not_effective`.
+    pub effective_revision: u64,
+    pub entries: usize,
+    pub not_effective: Vec<String>,
+}
+
+pub(crate) struct Service<B> {
+    pub(crate) enforcer: Enforcer<B>,
+    pub(crate) host_never_block: watch::Receiver<Vec<NeverBlockEntry>>,
+    pub(crate) from_cluster: mpsc::Receiver<FromCluster>,
+    pub(crate) resume: watch::Sender<Resume>,
+    pub(crate) status: watch::Sender<Status>,
+    pub(crate) metrics: ResponderMetrics,
+    pub(crate) dropped: Dropped,
+    /// Until the first snapshot is in force.
+    pub(crate) starting: Option<Blocker>,
+    reports: Option<mpsc::Sender<v1::EnforcementReport>>,
+    /// Of the subscription that counts; others' messages are late.
+    number: u64,
+    verified_at: Instant,
+    /// A report could not be handed over; a later one will tell.
+    report_due: bool,
+}
+
+/// One batch's worth of what has to be told when it is done.
+#[derive(Default)]
+struct Batch {
+    spans: Vec<Span>,
+    committed: Vec<Timestamp>,
+    digest: Option<(u64, bool)>,
+    changed: bool,
+}
+
+impl<B: Backend> Service<B> {
+    pub(crate) fn new(
+        enforcer: Enforcer<B>,
+        host_never_block: watch::Receiver<Vec<NeverBlockEntry>>,
+        from_cluster: mpsc::Receiver<FromCluster>,
+        resume: watch::Sender<Resume>,
+        metrics: ResponderMetrics,
+        dropped: Dropped,
+        starting: Blocker,
+    ) -> Self {
+        Self {
+            enforcer,
+            host_never_block,
+            from_cluster,
+            resume,
+            status: watch::Sender::default(),
+            metrics,
+            dropped,
+            starting: Some(starting),
+            reports: None,
+            number: 0,
+            verified_at: Instant::now(),
+            report_due: false,
+        }
+    }
+
+    /// Until draining. The rules stay: they have timeouts of their own.
+    pub(crate) async fn run(mut self, drain: Drain) {
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.host_never_block.mark_changed();
+        let mut received = Vec::new();
+        loop {
+            tokio::select! {
+                // The list of what must not be blocked is there before anything is.
+                biased;
+                () = drain.started() => return,
+                changed = self.host_never_block.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let entries = self.host_never_block.borrow_and_update().clone();
+                    self.enforcer.set_host_never_block(entries);
+                    if self.enforcer.is_pending() {
+                        self.enforce(Batch { changed: true, ..Batch::default() }).await;
+                    }
+                }
+                count = self.from_cluster.recv_many(&mut received, PUSHES) => {
+                    if count == 0 {
+                        return;
+                    }
+                    self.take(received.drain(..)).await;
+                }
+                _ = look.tick() => self.look().await,
+            }
+        }
+    }
+
+    /// All that came while the last transaction ran becomes the next one.
+    async fn take(&mut self, messages: impl Iterator<Item = FromCluster>) {
+        let mut batch = Batch::default();
+        for message in messages {
+            match message {
+                FromCluster::Connected { number, reports } => {
+                    self.number = number;
+                    self.reports = Some(reports);
+                    self.report_due = true;
+                    self.enforcer.mirror.begin();
+                    self.connected(true);
+                }
+                FromCluster::Lost { number, why } => {
+                    tracing::warn!(why, "no subscription: what is in force stays until its own timeout");
+                    if number >= self.number {
+                        self.reports = None;
+                        self.connected(false);
+                    }
+                }
+                FromCluster::Push { number, .. } if number != self.number => {
+                    self.dropped.count("subscription", "superseded");
+                }
+                FromCluster::Push { push, .. } => {
+                    if let Err(why) = self.push(push, &mut batch) {
+                        self.start_over(why);
+                    }
+                }
+            }
+        }
+        self.enforce(batch).await;
+    }
+
+    fn push(&mut self, push: v1::Push, batch: &mut Batch) -> Result<(), Resubscribe> {
+        let malformed = |error: ConvertError| {
+            tracing::error!(%error, "a push could not be read");
+            Resubscribe::Malformed
+        };
+        let outcome = match push.of {
+            Some(push::Of::Snapshot(part)) => {
+                let part = SnapshotPart::try_from(part).map_err(malformed)?;
+                self.enforcer.mirror.snapshot(part)?
+            }
+            Some(push::Of::Delta(delta)) => {
+                let delta = Delta::try_from(delta).map_err(malformed)?;
+                batch.spans.push(span_of(&delta));
+                batch.committed.extend(delta.committed_at);
+                self.enforcer.mirror.delta(delta)?
+            }
+            Some(push::Of::Digest(digest)) => {
+                let theirs = SetDigest {
+                    count: digest.count,
+                    hash: convert::hash16("digest.hash", &digest.hash).map_err(malformed)?,
+                };
+                let equal = self.enforcer.mirror.equals(digest.revision, &theirs);
+                batch.digest = Some((digest.revision, equal));
+                return if equal { Ok(()) } else { Err(Resubscribe::Digest) };
+            }
+            None => {
+                // A kind of push that a later version knows.
+                self.dropped.count("subscription", "unknown_push");
+                return Ok(());
+            }
+        };
+        match outcome {
+            Outcome::Changed(elements) => self.enforcer.touch(elements),
+            Outcome::ChangedAll => self.enforcer.touch_all(),
+            Outcome::Waiting => return Ok(()),
+        }
+        batch.changed = true;
+        self.resume.send_modify(|resume| resume.position = self.enforcer.mirror.position().cloned());
+        Ok(())
+    }
+
+    /// The stream is no use any more: another one, with a snapshot. What is in force stays meanwhile.
+    fn start_over(&mut self, why: Resubscribe) {
+        tracing::error!(%why, "subscribing anew, with a snapshot");
+        self.metrics.resubscribed(why.reason());
+        self.dropped.count("subscription", why.reason());
+        self.enforcer.mirror.begin();
+        // What this subscription still brings is void.
+        self.number += 1;
+        self.resume.send_modify(|resume| {
+            resume.position = None;
+            resume.restart += 1;
+        });
+    }
+
+    async fn enforce(&mut self, batch: Batch) {
+        if batch.changed {
+            let done = self.enforcer.enforce(now).await;
+            let at = now();
+            if done {
+                self.starting = None;
+                let since: Vec<_> = batch.committed.iter().map(|committed| at.since(*committed)).collect();
+                self.metrics.effective(self.revision(), &since);
+            }
+            for span in &batch.spans {
+                span.record("effective", done);
+            }
+            self.show();
+        }
+        drop(batch.spans);
+        if batch.changed || batch.digest.is_some() || self.report_due {
+            self.report(batch.digest);
+        }
+    }
+
+    /// Tells the cluster what holds. Never waits: a coordinator that does not read must not stop enforcement.
+    fn report(&mut self, digest: Option<(u64, bool)>) {
+        let Some(reports) = &self.reports else { return };
+        // Before the first snapshot there is nothing to tell.
+        if self.enforcer.mirror.position().is_none() {
+            return;
+        }
+        self.report_due = reports.try_send(report(&self.enforcer, digest)).is_err();
+        if self.report_due {
+            self.dropped.count("report", "coordinator_slow");
+        }
+    }
+
+    async fn look(&mut self) {
+        let since = self.verified_at.elapsed();
+        let changed = since >= VERIFY_AT_MOST_EVERY && self.enforcer.backend_mut().changed_by_others();
+        let waiting = self.enforcer.is_pending();
+        if changed || waiting || since >= VERIFY_EVERY {
+            self.verified_at = Instant::now();
+            let connected = self.reports.is_some();
+            let drift = self.enforcer.verify(connected, now).await;
+            self.show();
+            if !drift.is_empty() || waiting {
+                self.report(None);
+            }
+        }
+        if self.report_due {
+            self.report(None);
+        }
+    }
+
+    fn connected(&self, connected: bool) {
+        self.metrics.connected(connected);
+        self.status.send_modify(|status| status.connected = connected);
+    }
+
+    fn revision(&self) -> u64 {
+        self.enforcer.effective().map_or(0, |(revision, _)| revision)
+    }
+
+    fn show(&self) {
+        self.status.send_modify(|status| {
+            status.effective_revision = self.revision();
+            status.entries = self.enforcer.mirror.desired().len();
+            status.not_effective =
+                self.enforcer.not_effective().map(|not| format!("{}: {}", not.element, not.why)).collect();
+        });
+    }
+}
+
+/// What ties the kernel rule to the packet that caused it: a child of the commit's trace, or of the first decision's.
+fn span_of(delta: &Delta) -> Span {
+    let span = info_span!(
+        "responder.apply",
+        revision = delta.revision,
+        changes = delta.changes.len(),
+        effective = tracing::field::Empty
+    );
+    let of_entry = delta.changes.iter().find_map(|change| match change {
+        netguard_core::ledger::Change::Put(entry) if !entry.trace.is_empty() => Some(&entry.trace),
+        _ => None,
+    });
+    let parent = if delta.trace.is_empty() { of_entry.unwrap_or(&delta.trace) } else { &delta.trace };
+    telemetry::set_parent(&span, parent.as_str());
+    span
+}
+
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// Whether a responder that meets this at its start can go on and wait for better times.
+pub(crate) fn passes(error: &BackendError) -> bool {
+    matches!(error, BackendError::SwitchedOff)
+}
