@@ -53,8 +53,8 @@ pub(crate) fn is_unreachable(status: &Status) -> bool {
     }
     match status.code() {
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => true,
-        // What the transport itself could not classify.
-        Code::Unknown => status.source().is_some(),
+        // With a source it was made here, of a connection that broke; without one the coordinator sent it.
+        Code::Unknown | Code::Internal => status.source().is_some(),
         _ => false,
     }
 }

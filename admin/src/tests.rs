@@ -232,6 +232,55 @@ async fn watch_goes_on_behind_the_last_event_at_the_next_coordinator() {
     assert_eq!(cursors, ["c1", "c2", "c3", "c4"]);
 }
 
+/// Cuts the connection, as a coordinator that is killed does, after two lines were shown.
+struct CutsAfterTwo {
+    shown: Vec<u8>,
+    connection: tokio::task::AbortHandle,
+}
+
+impl std::io::Write for CutsAfterTwo {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.shown.extend_from_slice(bytes);
+        if self.shown.iter().filter(|byte| **byte == b'\n').count() >= 2 {
+            self.connection.abort();
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn watch_goes_on_after_its_coordinator_is_killed() {
+    let (one, other) = (Fake::start().await, Fake::start().await);
+    one.hold_watches();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let relay = listener.local_addr().unwrap().to_string();
+    let connection = tokio::spawn(async move {
+        let (mut client, _) = listener.accept().await.unwrap();
+        let mut server = tokio::net::TcpStream::connect(&one.address).await.unwrap();
+        tokio::io::copy_bidirectional(&mut client, &mut server).await
+    });
+    let cli = Cli::try_parse_from(["x", "-o", "json", "watch", "--count", "4"]).unwrap();
+    let (mut out, mut err) =
+        (CutsAfterTwo { shown: Vec::new(), connection: connection.abort_handle() }, Vec::new());
+    let mut output = Output::new(cli.connection.output, &mut out, &mut err);
+    let mut cluster = Cluster::plain(&[&relay, &other.address]);
+    commands::execute(cli.command, &mut cluster, &mut output).await.unwrap();
+    assert_eq!(String::from_utf8(out.shown).unwrap().lines().count(), 4);
+    assert!(String::from_utf8(err).unwrap().contains("next coordinator"));
+}
+
+#[tokio::test]
+async fn what_was_lifted_is_not_shown_as_enforced() {
+    let fake = Fake::start().await;
+    let (code, text, _) = ask(&[&fake.address], &["unblock", "203.0.113.7"]).await;
+    assert_eq!(code, 0);
+    assert!(text.contains("lifted") && !text.contains("enforced"), "{text}");
+}
+
 #[tokio::test]
 async fn the_policy_is_switched_compared_and_replaced() {
     let fake = Fake::start().await;

@@ -93,7 +93,7 @@ pub(super) async fn execute(
             let written = cluster
                 .call(Again::Safe, async |mut client| client.add_allowlist(entry.clone()).await)
                 .await?;
-            output.show(&Written::from(written))
+            output.show(&Written::lifting(written))
         }
         AllowlistCommand::Remove { prefix } => {
             parse_prefix(&prefix)?;

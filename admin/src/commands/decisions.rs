@@ -42,7 +42,7 @@ pub(super) async fn unblock(
 ) -> Result<(), Failure> {
     let request = UnblockRequest { what, reason, request_id: request_id()? };
     let written = cluster.call(Again::Safe, async |mut client| client.unblock(request.clone()).await).await?;
-    output.show(&Written::from(written))
+    output.show(&Written::lifting(written))
 }
 
 /// What `blocklist` was asked for.

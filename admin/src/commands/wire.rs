@@ -1,6 +1,10 @@
 //! Messages of the wire as people and programs read them. For showing only: nothing is decided from it.
 
-use crate::{Failure, moment::iso, output::table};
+use crate::{
+    Failure,
+    moment::{iso, left},
+    output::table,
+};
 use netguard_proto::v1::{self, Origin, Proof, Verb, target};
 use serde::Serialize;
 use std::net::{IpAddr, Ipv6Addr};
@@ -206,21 +210,29 @@ pub(super) fn request_id() -> Result<Vec<u8>, Failure> {
     Ok(id)
 }
 
-/// The table of decisions, for `blocklist` and after writes.
-pub(super) fn decisions_table(decisions: &[Decision], now: u64) -> String {
-    let rows = decisions.iter().map(|decision| {
+const DECISION_COLUMNS: [&str; 8] = ["TARGET", "VERB", "STATE", "LEFT", "ORIGIN", "KINDS", "ID", "REASON"];
+
+impl Decision {
+    fn state(&self) -> &'static str {
+        if self.simulated { "simulated" } else { "enforced" }
+    }
+
+    fn row(&self, state: &str, now: u64) -> [String; 8] {
         [
-            decision.target.clone(),
-            decision.verb.to_owned(),
-            if decision.simulated { "simulated" } else { "enforced" }.to_owned(),
-            crate::moment::left(decision.expires_at_us, now),
-            decision.origin.to_owned(),
-            decision.kinds.join(","),
-            decision.id.clone(),
-            decision.reason.clone(),
+            self.target.clone(),
+            self.verb.to_owned(),
+            state.to_owned(),
+            left(self.expires_at_us, now),
+            self.origin.to_owned(),
+            self.kinds.join(","),
+            self.id.clone(),
+            self.reason.clone(),
         ]
-    });
-    table(["TARGET", "VERB", "MODE", "LEFT", "ORIGIN", "KINDS", "ID", "REASON"], rows)
+    }
+}
+
+pub(super) fn decisions_table(decisions: &[Decision], now: u64) -> String {
+    table(DECISION_COLUMNS, decisions.iter().map(|decision| decision.row(decision.state(), now)))
 }
 
 /// What a write did.
@@ -230,6 +242,15 @@ pub(super) struct Written {
     pub(super) revision: u64,
     pub(super) log_index: u64,
     pub(super) decisions: Vec<Decision>,
+    /// The decisions are those that ended, not those that were made.
+    pub(super) lifted: bool,
+}
+
+impl Written {
+    /// For a write that ends decisions.
+    pub(super) fn lifting(response: v1::WriteResponse) -> Self {
+        Self { lifted: true, ..response.into() }
+    }
 }
 
 impl From<v1::WriteResponse> for Written {
@@ -239,6 +260,7 @@ impl From<v1::WriteResponse> for Written {
             revision: response.revision,
             log_index: response.log_index,
             decisions: response.decisions.into_iter().map(Decision::from).collect(),
+            lifted: false,
         }
     }
 }
@@ -250,7 +272,11 @@ impl crate::output::View for Written {
         if self.decisions.is_empty() {
             return outcome;
         }
-        format!("{outcome}\n{}", decisions_table(&self.decisions, now))
+        let rows = self.decisions.iter().map(|decision| {
+            let state = if self.lifted { "lifted" } else { decision.state() };
+            decision.row(state, now)
+        });
+        format!("{outcome}\n{}", table(DECISION_COLUMNS, rows))
     }
 }
 

@@ -16,6 +16,7 @@ use tonic::{
     transport::{Certificate, Identity, Server, ServerTlsConfig},
 };
 
+type EventSender = tokio::sync::mpsc::Sender<Result<Event, GrpcStatus>>;
 type Answer<T> = Result<Response<T>, GrpcStatus>;
 
 const AT: u64 = 1_700_000_000_123_456;
@@ -28,6 +29,8 @@ struct Seen {
     blocks: Mutex<Vec<BlockRequest>>,
     policies: Mutex<Vec<ApplyPolicyRequest>>,
     unavailable: AtomicBool,
+    /// Watches stay open after their two events.
+    held: Mutex<Option<Vec<EventSender>>>,
     ca: Option<Ca>,
 }
 
@@ -67,6 +70,10 @@ impl Fake {
 
     pub(super) fn policies(&self) -> Vec<ApplyPolicyRequest> {
         self.seen.policies.lock().unwrap().clone()
+    }
+
+    pub(super) fn hold_watches(&self) {
+        *self.seen.held.lock().unwrap() = Some(Vec::new());
     }
 
     pub(super) fn answer_unavailable(&self) {
@@ -164,7 +171,7 @@ impl AdminService for Service {
         }))
     }
 
-    /// Two events behind the cursor asked for, then the stream ends.
+    /// Two events behind the cursor asked for, then the stream ends (unless watches are held).
     async fn watch(&self, request: Request<WatchRequest>) -> Answer<Self::WatchStream> {
         let after: u64 = request.get_ref().after.trim_start_matches('c').parse().unwrap_or(0);
         let (sender, receiver) = tokio::sync::mpsc::channel(2);
@@ -172,6 +179,9 @@ impl AdminService for Service {
             let json =
                 serde_json::json!({ "event_type": "agent", "netguard": { "agent": HOSTILE } }).to_string();
             sender.try_send(Ok(Event { cursor: format!("c{number}"), json })).unwrap();
+        }
+        if let Some(held) = self.0.held.lock().unwrap().as_mut() {
+            held.push(sender);
         }
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
@@ -186,7 +196,7 @@ impl AdminService for Service {
     }
 
     async fn unblock(&self, _: Request<UnblockRequest>) -> Answer<WriteResponse> {
-        written(vec![])
+        written(vec![decision()])
     }
 
     async fn add_allowlist(&self, _: Request<AllowlistEntry>) -> Answer<WriteResponse> {
