@@ -167,7 +167,8 @@ impl Agents {
         news
     }
 
-    /// Forgets what a responder reported: it belongs to another ledger than the one it reported about.
+    /// Forgets what a responder reported: it starts anew, and may have lost its kernel's state with a reboot; or it
+    /// reported about another ledger.
     pub fn forget_reports(&self, id: &str) {
         if let Some(agent) = self.table().agents.get_mut(&(Role::Responder, id.to_owned())) {
             agent.effective = EffectiveHistory::default();
@@ -279,7 +280,7 @@ impl AgentState {
         let since = self.effective.effective_since(revision);
         let why_not = match (fails, since) {
             (Some(not), _) => not.why.clone(),
-            (None, None) => format!("at revision {} of {revision}", self.effective.latest()),
+            (None, None) => format!("at revision {}, which is before {revision}", self.effective.latest()),
             (None, Some(_)) => String::new(),
         };
         Effect {

@@ -121,8 +121,7 @@ impl ResponderService for PushService {
             backend: convert::text("subscribe.backend", backend)?,
         };
         let ledger_id = convert::text("subscribe.ledger_id", ledger_id)?;
-        if !ledger_id.is_empty() && ledger_id != self.consensus.ledger().id() {
-            // It comes from another cluster, or from before a restore: its revisions say nothing here.
+        if from_revision == 0 || ledger_id != self.consensus.ledger().id() {
             self.agents.forget_reports(&arriving.id);
         }
         let connection = self.agents.connect(Role::Responder, arriving);

@@ -12,6 +12,8 @@ use netguard_proto::{MAX_MESSAGE_BYTES, convert, peer, v1};
 use std::{collections::BTreeMap, time::Duration};
 use tokio::task::JoinSet;
 
+/// The largest answer taken from another coordinator: 40,000 agents of some hundred bytes each with their losses.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
 /// How long one coordinator may take to answer; it answers from memory.
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -27,6 +29,26 @@ pub struct Effect {
 }
 
 impl Effect {
+    /// Of a responder that no coordinator has heard of since it started.
+    fn unheard_of(responder: String) -> Self {
+        Self {
+            responder,
+            effective: false,
+            effective_at: None,
+            why_not: "never connected since the coordinators started".to_owned(),
+            connected: false,
+            last_seen: Timestamp::default(),
+        }
+    }
+
+    /// A responder that is away says nothing new: what held stays until its kernel's own timeout, the rest waits.
+    fn with_absence(mut self) -> Self {
+        if !self.connected && !self.effective {
+            self.why_not = format!("not connected, and was {}", self.why_not);
+        }
+        self
+    }
+
     /// Of what two coordinators heard of the same responder, the later counts; a time that only one knows stays.
     fn merge(&mut self, other: Self) {
         let (newer, older) = if (self.connected, self.last_seen) >= (other.connected, other.last_seen) {
@@ -102,7 +124,8 @@ impl Agents {
         cluster
     }
 
-    /// Asks every live coordinator on which responders a decision holds; sorted by responder.
+    /// Asks every live coordinator on which responders a decision holds: every one in the registry is told of, also
+    /// one that nobody heard of. Sorted by responder.
     pub async fn gather_effects(
         &self,
         consensus: &Consensus,
@@ -127,7 +150,15 @@ impl Agents {
             let effects = response.map(|response| response.effects).unwrap_or_default();
             effects.into_iter().filter_map(effect_of_wire).for_each(&mut add);
         }
-        merged.into_values().collect()
+        let ledger = consensus.ledger();
+        let enrolled =
+            ledger.agents().filter(|agent| agent.role == Role::Responder && agent.revoked.is_none());
+        enrolled
+            .map(|agent| match merged.remove(&agent.id) {
+                Some(effect) => effect.with_absence(),
+                None => Effect::unheard_of(agent.id.clone()),
+            })
+            .collect()
     }
 
     /// Asks every live coordinator how many sensors it has; those that do not answer count as none.
@@ -160,7 +191,7 @@ type PeerClient = peer::cluster_service_client::ClusterServiceClient<tonic::tran
 pub(crate) fn peer_client(consensus: &Consensus, node: NodeId) -> Option<PeerClient> {
     Some(
         PeerClient::new(consensus.peer_channel(node)?)
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_decoding_message_size(MAX_ANSWER_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES),
     )
 }

@@ -48,7 +48,7 @@ fn effects_tell_where_a_decision_holds_since_when_and_why_not() {
     assert_eq!(
         told,
         [
-            ("behind", false, None, "at revision 4 of 5"),
+            ("behind", false, None, "at revision 4, which is before 5"),
             ("fails", false, None, "set full"),
             ("holds", true, Some(at), "")
         ]

@@ -1,10 +1,13 @@
 //! Events that are not replicated: what only this coordinator sees.
 
-use super::{EventHub, render::Rendered};
+use super::{
+    EventHub,
+    render::{Rendered, describe_decision},
+};
 use crate::{agents::describe, raft::RevisionChanges, wall_clock::now};
-use netguard_core::{identity::Role, ledger::Change, time::Timestamp};
+use netguard_core::{decision::Decision, identity::Role, ledger::Change, time::Timestamp};
 use netguard_proto::convert::NotEffective;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// Decisions told one by one when a responder reports; beyond, their number. A report normally covers one.
@@ -108,11 +111,16 @@ impl EventHub {
         self.tell(&Rendered::new("not_effective", now(), body));
     }
 
-    /// A decision this coordinator's judge proposed came to nothing, though the ledger did not refuse it.
-    pub fn not_committed(&self, target: &netguard_core::decision::Target, why: &str) {
-        let body =
-            json!({ "target": target.to_string(), "held_back_by": why, "coordinator": self.shared.node });
-        self.tell(&Rendered::new("held_back", now(), body).about(target));
+    /// A decision that the judge here proposed came to nothing before it was in the log.
+    pub fn held_back(&self, decision: &Decision, why: &str) {
+        let mut fields = describe_decision(decision);
+        if let Value::Object(fields) = &mut fields {
+            fields.insert("held_back_by".into(), why.into());
+            fields.insert("coordinator".into(), self.shared.node.into());
+            fields.insert("trace_id".into(), decision.trace.trace_id().into());
+        }
+        let event = Rendered::new("held_back", now(), fields);
+        self.tell(&event.about(&decision.target).with_flow(decision.sample_flows.first()));
     }
 }
 

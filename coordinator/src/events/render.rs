@@ -52,7 +52,7 @@ impl Rendered {
         self.body.insert("proto".into(), service.protocol.to_string().to_uppercase().into());
     }
 
-    fn with_flow(mut self, flow: Option<&String>) -> Self {
+    pub(super) fn with_flow(mut self, flow: Option<&String>) -> Self {
         if let Some(flow) = flow {
             self.body.insert("community_id".into(), flow.clone().into());
         }

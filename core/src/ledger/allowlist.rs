@@ -150,7 +150,9 @@ impl Ledger {
     }
 
     /// Whether a decision about `prefix` may exist at all.
-    pub(super) fn check_never_block(&self, prefix: &Prefix) -> Result<(), Refusal> {
+    ///
+    /// Errors: [`Refusal::NeverBlock`] or [`Refusal::Allowlisted`].
+    pub fn check_never_block(&self, prefix: &Prefix) -> Result<(), Refusal> {
         if let Some(entry) = self.derived.computed.overlap(prefix) {
             return Err(Refusal::NeverBlock {
                 prefix: *prefix,

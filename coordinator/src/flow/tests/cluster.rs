@@ -141,13 +141,18 @@ impl Cluster {
     }
 
     async fn enrol(&self) {
+        let enrolled = self.enrol_as(Role::Coordinator, "").await;
+        assert!(matches!(enrolled, Outcome::Enrolled { node_id: Some(_), .. }), "{enrolled:?}");
+    }
+
+    /// Puts an agent into the registry.
+    pub(super) async fn enrol_as(&self, role: Role, agent: &str) -> Outcome {
         let (id, secret_sha256) = (TokenId(rand::random()), [7; 32]);
-        let role = Role::Coordinator;
         let create = Command::TokenCreate { id, secret_sha256, role, name: None, ttl_seconds: 60 };
         self.ask(1, create).await.outcome.unwrap();
-        let certificate_expires_at = Timestamp::MAX_SANE;
-        let enrol = Command::Enrol { token: id, secret_sha256, agent: String::new(), certificate_expires_at };
-        assert!(matches!(self.ask(1, enrol).await.outcome, Ok(Outcome::Enrolled { node_id: Some(_), .. })));
+        let (agent, certificate_expires_at) = (agent.to_owned(), Timestamp::MAX_SANE);
+        let enrol = Command::Enrol { token: id, secret_sha256, agent, certificate_expires_at };
+        self.ask(1, enrol).await.outcome.unwrap()
     }
 
     pub(super) fn channel(&self, node: u64) -> Channel {

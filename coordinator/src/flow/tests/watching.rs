@@ -74,6 +74,9 @@ async fn replicated_events_are_resumed_at_another_coordinator_without_a_gap() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_decision_is_followed_from_the_scan_to_the_kernel() {
     let cluster = Cluster::of_three().await;
+    for responder in ["r1", "r2"] {
+        cluster.enrol_as(Role::Responder, responder).await;
+    }
     // Watched at one coordinator; the sensor is at the second, the responder at the third.
     let mut stream = cluster.nodes[&1].flow.events().subscribe(None);
     let connected = async {
@@ -138,8 +141,9 @@ async fn a_decision_is_followed_from_the_scan_to_the_kernel() {
             decision.revision,
         );
         let effects = effects.await;
-        let [effect] = effects.as_slice() else { panic!("{effects:?}") };
+        let [effect, absent] = effects.as_slice() else { panic!("{effects:?}") };
         assert!(effect.effective && effect.connected && effect.effective_at.is_some(), "{effect:?}");
+        assert_eq!((absent.responder.as_str(), absent.effective, absent.connected), ("r2", false, false));
         let all = node.flow.agents().gather(&node.consensus).await;
         assert_eq!((all.connected(Role::Sensor), all.connected(Role::Responder)), (1, 1), "{all:?}");
         assert!(all.silent.is_empty());
