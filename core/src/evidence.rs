@@ -4,6 +4,7 @@
 //! [`crate::judge`]. Order and repetition of arrival change nothing.
 
 mod accumulator;
+mod acquaintances;
 mod distinct;
 mod login;
 mod own;

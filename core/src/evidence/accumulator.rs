@@ -1,4 +1,6 @@
-use super::{EvidenceRecord, Fact, OwnNetworks, PortShape, login::login_service};
+use super::{
+    EvidenceRecord, Fact, OwnNetworks, PortShape, acquaintances::Acquaintances, login::login_service,
+};
 use crate::{
     decision::{MAX_SAMPLE_FLOWS, Proof},
     flow::{Observation, Session, What, community_id},
@@ -119,6 +121,8 @@ pub struct Accumulator {
     own: OwnNetworks,
     limits: EvidenceLimits,
     sources: Lanes<IpAddr, Source, 2>,
+    /// Of those not among the sources.
+    acquaintances: Acquaintances,
     services: Lanes<Service, ServiceState, 1>,
     /// Sources with something pending, in the order in which it came.
     dirty: Vec<IpAddr>,
@@ -134,6 +138,7 @@ impl Accumulator {
             own,
             limits,
             sources: Lanes::new(seed),
+            acquaintances: Acquaintances::new(seed),
             services: Lanes::new(seed),
             dirty: Vec::new(),
             hot: Vec::new(),
@@ -217,9 +222,11 @@ impl Accumulator {
         let repeated = self.sources.find(&flow.source).is_some();
         let start = self.window_start;
         let memory = self.limits.memory;
+        let working = if repeated { 0 } else { self.acquaintances.take(flow.source, observation.at) };
         let Some(source) = self.source(flow.source, repeated, observation.at) else { return };
         source.forget(observation.at, memory);
         let record = source.record(observation, start);
+        record.counters.add(Fact::PayloadSession, working);
         record.counters.add(Fact::Attempt, 1);
         record.counters.add(fact, 1);
         record.counters.add(Fact::Packet, observation.packets);
@@ -250,6 +257,9 @@ impl Accumulator {
         let known = self.sources.find(&flow.source).is_some();
         // Only what is suspicious makes a source known; whoever is known is counted in full.
         if !known && !short && !empty {
+            if session.source_bytes > 0 && session.service_bytes > 0 {
+                self.acquaintances.meet(flow.source, observation.at);
+            }
             return;
         }
         let start = self.window_start;
