@@ -20,6 +20,9 @@ pub struct DemoArgs {
     /// Install missing tools (Debian packages).
     #[arg(long)]
     pub install: bool,
+    /// Keep the logs also when all went well.
+    #[arg(long)]
+    pub keep_logs: bool,
     /// Where the daemons' binaries are; without it, beside this program.
     #[arg(long, env = "NETGUARD_LAB_BIN")]
     pub bin_dir: Option<PathBuf>,
@@ -35,7 +38,7 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let binaries = crate::fleet::Binaries::find(args.bin_dir.as_deref())?;
     let (outcome, broken) = in_world(async |world| {
         let (outcome, broken) = run::demonstrate(world, &binaries, args).await?;
-        if !broken.is_empty() {
+        if !broken.is_empty() || args.keep_logs {
             world.keep_scratch();
         }
         Ok((outcome, broken))
