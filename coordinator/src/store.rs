@@ -78,7 +78,7 @@ pub enum StoreError {
     TooLarge { bytes: usize },
     #[error("the disk refuses to write, nothing more is acknowledged: {0}. Is it full or failing?")]
     Write(String),
-    #[error("the disk cannot be read: {0}")]
+    #[error("the disk cannot be read: {0}. Is it full or failing?")]
     Read(String),
 }
 

@@ -31,11 +31,11 @@ impl RaftLog {
 }
 
 pub(super) fn read(error: impl std::error::Error + 'static) -> StorageError<u64> {
-    StorageIOError::read(AnyError::new(&error)).into()
+    StorageIOError::read(AnyError::error(error)).into()
 }
 
 pub(super) fn write(error: impl std::error::Error + 'static) -> StorageError<u64> {
-    StorageIOError::write(AnyError::new(&error)).into()
+    StorageIOError::write(AnyError::error(error)).into()
 }
 
 pub(super) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, StorageError<u64>> {

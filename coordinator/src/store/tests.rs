@@ -1,3 +1,5 @@
+mod kill;
+
 use super::{Batch, Log, StoreError, StoreKind};
 use std::fs;
 

@@ -13,7 +13,13 @@ use netguard_core::{
 };
 use netguard_daemon::{crypto, identity::Identity, server};
 use netguard_proto::peer::{self, cluster_service_server as service};
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use tempfile::TempDir;
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -31,7 +37,8 @@ pub(super) struct Node {
 
 pub(super) struct Cluster {
     pub(super) authorities: Authorities,
-    pub(super) dir: TempDir,
+    pub(super) dir: PathBuf,
+    _temporary: Option<TempDir>,
     pub(super) kind: StoreKind,
     pub(super) timing: Timing,
     pub(super) nodes: BTreeMap<u64, Node>,
@@ -41,10 +48,19 @@ pub(super) struct Cluster {
 impl Cluster {
     /// One node that is a cluster.
     pub(super) async fn of_one(kind: StoreKind, timing: Timing) -> Self {
+        let temporary = tempfile::tempdir().unwrap();
+        let mut cluster = Self::at(temporary.path(), kind, timing).await;
+        cluster._temporary = Some(temporary);
+        cluster
+    }
+
+    /// The same on a disk that stays, which may hold the node already.
+    pub(super) async fn at(dir: &Path, kind: StoreKind, timing: Timing) -> Self {
         crypto::install();
         let mut cluster = Self {
             authorities: Authorities::create(CLUSTER).unwrap(),
-            dir: tempfile::tempdir().unwrap(),
+            dir: dir.to_owned(),
+            _temporary: None,
             kind,
             timing,
             nodes: BTreeMap::new(),
@@ -86,7 +102,7 @@ impl Cluster {
         RaftSettings {
             node_id: id,
             cluster: CLUSTER.into(),
-            data_dir: self.dir.path().join(id.to_string()),
+            data_dir: self.dir.join(id.to_string()),
             store: self.kind,
             peers: Arc::new(IdentityDialer::new(identity)),
             timing: self.timing,
