@@ -24,7 +24,7 @@ impl Admin {
             0 => self.shared.consensus.ledger().policy().default_ttl_seconds,
             seconds => seconds,
         };
-        let id = DecisionId(rand::random());
+        let id = writer.decision_id();
         let reason = convert::text("reason", request.reason)?;
         let command = Command::AdminBlock { id, verb, prefix, ttl_seconds, reason };
         writer
@@ -32,7 +32,7 @@ impl Admin {
                 Outcome::Decisions(decisions) => match decisions.as_slice() {
                     [decision] => {
                         let until = text::time(decision.expires_at);
-                        let known = if decision.id == id { "" } else { ", as it was already" };
+                        let known = if decision.id == id { "" } else { "; it was decided upon already" };
                         let length = text::duration(Duration::from_secs(ttl_seconds));
                         format!("{verb} {prefix} for {length}, until {until}{known}")
                     }

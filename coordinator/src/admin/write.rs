@@ -7,6 +7,7 @@ use crate::{
     refusal::{propose_status, status_of},
 };
 use netguard_core::{
+    decision::DecisionId,
     ledger::{Actor, Applied, Command, Outcome, RequestId},
     trace::TraceParent,
 };
@@ -105,6 +106,11 @@ fn of_caller(caller: &Caller, action: &str, id: RequestId) -> RequestId {
 }
 
 impl Writer {
+    /// For a decision this write makes: a retry makes no other.
+    pub(super) fn decision_id(&self) -> DecisionId {
+        DecisionId(self.id.0)
+    }
+
     /// Commits the command; the outcome once it is applied here.
     ///
     /// Errors: the refusal, or that no majority could be reached.

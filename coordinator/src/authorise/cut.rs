@@ -8,8 +8,16 @@ use std::{
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::Status;
 
-/// A stream's body that ends with an error as soon as its caller's right does.
+/// Which way a body goes: towards the caller an end is told in trailers, towards the handler by an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Towards {
+    Caller,
+    Handler,
+}
+
+/// A stream's body that ends as soon as its caller's right does.
 pub(super) struct CutBody {
+    towards: Towards,
     inner: tonic::body::Body,
     ended: Pin<Box<WaitForCancellationFutureOwned>>,
     over: bool,
@@ -18,11 +26,12 @@ pub(super) struct CutBody {
 
 impl CutBody {
     pub(super) fn new(
+        towards: Towards,
         inner: tonic::body::Body,
         session: CancellationToken,
         guard: Arc<SessionGuard>,
     ) -> Self {
-        Self { inner, ended: Box::pin(session.cancelled_owned()), over: false, guard }
+        Self { towards, inner, ended: Box::pin(session.cancelled_owned()), over: false, guard }
     }
 }
 
@@ -39,7 +48,14 @@ impl Body for CutBody {
         }
         if self.ended.as_mut().poll(context).is_ready() {
             self.over = true;
-            return Poll::Ready(Some(Err(self.guard.why())));
+            let why = self.guard.why();
+            return Poll::Ready(Some(match self.towards {
+                Towards::Handler => Err(why),
+                Towards::Caller => {
+                    let mut trailers = http::HeaderMap::new();
+                    why.add_header(&mut trailers).map(|()| Frame::trailers(trailers))
+                }
+            }));
         }
         Pin::new(&mut self.inner).poll_frame(context)
     }

@@ -1,4 +1,8 @@
-use super::{Caller, Denied, Presented, Registry, Sessions, cut::CutBody, decide, table};
+use super::{
+    Caller, Denied, Presented, Registry, Sessions,
+    cut::{CutBody, Towards},
+    decide, table,
+};
 use http::{Request, Response};
 use netguard_core::time::Timestamp;
 use std::{
@@ -163,10 +167,11 @@ where
     }
     let session = caller.session.clone();
     let guard = Arc::new(shared.sessions.enter(caller));
-    let request = request.map(|body| Body::new(CutBody::new(body, session.clone(), guard.clone())));
+    let request =
+        request.map(|body| Body::new(CutBody::new(Towards::Handler, body, session.clone(), guard.clone())));
     tokio::select! {
         response = inner.call(request) => {
-            Ok(response?.map(|body| Body::new(CutBody::new(body, session.clone(), guard.clone()))))
+            Ok(response?.map(|body| Body::new(CutBody::new(Towards::Caller, body, session.clone(), guard.clone()))))
         }
         () = session.cancelled() => Ok(guard.why().into_http()),
     }
