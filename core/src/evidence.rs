@@ -14,3 +14,6 @@ pub use accumulator::{Accumulator, EvidenceCounts, EvidenceLimits};
 pub use distinct::{Distinct, DistinctError};
 pub use own::{Own, OwnNetworks};
 pub use record::{Counters, EvidenceRecord, Fact, PortShape};
+
+#[cfg(test)]
+mod tests;

@@ -85,6 +85,7 @@ const EMPTY_SESSIONS_WITHIN: Duration = Duration::from_secs(10);
 /// A banner may come before a scanner hangs up: SSH's first line has at most 255 bytes (RFC 4253), FTP's and SMTP's
 /// greetings are a few lines of 512 (RFC 5321). A passive FTP transfer, where the source says nothing either, is more.
 const MAX_BANNER_BYTES: u64 = 2_048;
+const TRACEROUTE_PORTS: std::ops::RangeInclusive<u16> = 33_434..=33_534;
 
 #[derive(Debug)]
 struct Source {
@@ -216,7 +217,10 @@ impl Accumulator {
     fn failed(&mut self, observation: &Observation, fact: Fact) {
         let flow = observation.flow;
         // An echo that nobody answers tries no port.
-        if !self.is_evidence(&flow) || !matches!(flow.protocol, Protocol::TCP | Protocol::UDP) {
+        if !self.is_evidence(&flow)
+            || !matches!(flow.protocol, Protocol::TCP | Protocol::UDP)
+            || is_traceroute(&flow)
+        {
             return;
         }
         let repeated = self.sources.find(&flow.source).is_some();
@@ -577,11 +581,18 @@ fn sample(record: &mut EvidenceRecord, flow: &Tuple) {
     }
 }
 
+/// SYNs that nobody completed and nothing refused.
 fn unanswered(record: &EvidenceRecord) -> u64 {
     let answered = [Fact::ServiceHandshake, Fact::Refused];
     answered.into_iter().fold(record.counters.get(Fact::ServiceSyn), |syns, fact| {
         syns.saturating_sub(record.counters.get(fact))
     })
+}
+
+/// Traceroute sends a datagram each to some dozens of ports from 33434 on, until one is refused by the host it asks
+/// about: what gets here looks like a scan and is none (Linux traceroute(8): up to 30 hops of 3 probes).
+fn is_traceroute(flow: &Tuple) -> bool {
+    flow.protocol == Protocol::UDP && TRACEROUTE_PORTS.contains(&flow.destination_port)
 }
 
 /// How telling a record is: what is proven or manifold before what anybody can spoof once.

@@ -24,7 +24,8 @@ impl OwnNetworks {
         match self {
             Self::Any => true,
             Self::Known(own) => {
-                own.addresses.contains(&address) || own.networks.iter().any(|net| net.contains(address))
+                own.addresses.contains(&address)
+                    || own.networks.iter().any(|net| net.contains(address) && !is_broadcast(net, address))
             }
         }
     }
@@ -46,4 +47,9 @@ impl OwnNetworks {
             Self::Known(own) => !own.addresses.contains(&address),
         }
     }
+}
+
+/// The last address of an IPv4 network with room for one (RFC 3021: /31 has none).
+fn is_broadcast(network: &Prefix, address: IpAddr) -> bool {
+    network.is_ipv4() && network.prefix_len() < 31 && network.last_address() == address
 }

@@ -24,7 +24,7 @@ impl FlowKey {
     }
 
     /// The tuple as seen from one end.
-    pub(super) fn from_end(&self, low: bool) -> Tuple {
+    pub(super) fn seen_from(&self, low: bool) -> Tuple {
         let (source, destination) = if low { (self.low, self.high) } else { (self.high, self.low) };
         Tuple {
             source: source.0,

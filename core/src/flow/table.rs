@@ -214,7 +214,7 @@ impl FlowTable {
 
     fn initiator(&self, slot: Slot) -> Option<std::net::IpAddr> {
         let flow = self.flows.get(slot)?;
-        Some(self.flows.key(slot)?.from_end(flow.initiator_is_low).source)
+        Some(self.flows.key(slot)?.seen_from(flow.initiator_is_low).source)
     }
 
     fn quota_counter(&self, source: &std::net::IpAddr) -> usize {
@@ -603,7 +603,7 @@ fn summary(key: &FlowKey, flow: &Flow, reason: EndReason) -> FlowSummary {
 
 /// The tuple from the initiator on; for ICMP with type and code of an echo request, as EVE and the community id have it.
 fn presented(key: &FlowKey, flow: &Flow) -> Tuple {
-    let mut tuple = key.from_end(flow.initiator_is_low);
+    let mut tuple = key.seen_from(flow.initiator_is_low);
     match key.protocol() {
         Protocol::ICMP => (tuple.source_port, tuple.destination_port) = (8, 0),
         Protocol::ICMPV6 => (tuple.source_port, tuple.destination_port) = (128, 0),
