@@ -30,6 +30,11 @@ const TRANSPORT_QUEUE: usize = 32;
 /// How long opening a stream, and one acknowledgement, may take before the link is given up.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// First and longest wait before a broken stream is opened anew. A coordinator that is back owns its subjects at once,
+/// and its evidence must not wait for it.
+const REOPEN_AFTER: Duration = Duration::from_millis(50);
+const REOPEN_AT_MOST: Duration = Duration::from_secs(1);
+
 #[derive(Debug)]
 struct Queued {
     part: Arc<Part>,
@@ -106,7 +111,7 @@ enum Broken {
 
 impl Link {
     async fn run(mut self) {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::between(REOPEN_AFTER, REOPEN_AT_MOST);
         // A link is opened for work, not for its own sake.
         while let Some(first) = self.queue.recv().await {
             let error = match self.open().await {

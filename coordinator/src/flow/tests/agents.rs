@@ -8,6 +8,7 @@ use netguard_core::{
     ledger::{Change, Entry, SetDigest},
     subject::Subject,
     time::Timestamp,
+    trace::TraceParent,
 };
 use netguard_proto::{
     convert::{self, Batch, Hello},
@@ -85,6 +86,16 @@ impl Sensor {
     ) -> u64 {
         self.sequence = self.sequence.max(sequence);
         let batch = Batch { sequence, cut_at: now(), sent_at, records, ..Batch::default() };
+        self.send_raw(batch.into()).await;
+        sequence
+    }
+
+    /// Sends a batch that belongs to a trace.
+    pub(super) async fn send_traced(&mut self, records: Vec<EvidenceRecord>, trace: &TraceParent) -> u64 {
+        self.sequence += 1;
+        let (sequence, trace) = (self.sequence, trace.clone());
+        let batch =
+            Batch { sequence, cut_at: now(), sent_at: Some(now()), records, trace, ..Batch::default() };
         self.send_raw(batch.into()).await;
         sequence
     }
@@ -173,6 +184,17 @@ impl Responder {
     pub(super) async fn until_revision(&mut self, revision: u64) {
         while self.revision < revision {
             self.take_one().await;
+        }
+    }
+
+    /// How the subscription ends.
+    pub(super) async fn end(&mut self) -> Status {
+        loop {
+            match timeout(PATIENCE, self.pushes.message()).await.expect("it goes on") {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("it ended without a reason"),
+                Err(status) => return status,
+            }
         }
     }
 

@@ -121,6 +121,11 @@ impl Cluster {
         self.nodes.insert(id, Node { consensus, flow, agents, stop, serving });
     }
 
+    /// Lets a node begin to stop, as a signal does.
+    pub(super) fn drain(&self, id: u64) {
+        self.nodes[&id].stop.cancel();
+    }
+
     /// Stops a node from one moment to the next.
     pub(super) async fn kill(&mut self, id: u64) {
         let node = self.nodes.remove(&id).unwrap();

@@ -11,6 +11,7 @@ use netguard_core::{
     shard,
     subject::{Service, Subject},
     time::Timestamp,
+    trace::TraceParent,
 };
 use netguard_proto::v1;
 use std::{net::IpAddr, time::Duration};
@@ -40,7 +41,8 @@ async fn evidence_through_any_coordinator_is_one_decision_everywhere() {
     let sent = one.send(vec![scan(source, 1..11)]).await;
     one.acknowledged(sent).await;
     assert_eq!(cluster.nodes[&3].consensus.ledger().decision_count(), 0, "ten ports are below the threshold");
-    let sent = two.send(vec![scan(source, 11..21)]).await;
+    let trace = TraceParent::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+    let sent = two.send_traced(vec![scan(source, 11..21)], &trace).await;
     two.acknowledged(sent).await;
 
     let decided = cluster.decisions(3, 1).await;
@@ -53,6 +55,11 @@ async fn evidence_through_any_coordinator_is_one_decision_everywhere() {
     );
     assert!(decision.kinds.contains(&Kind::PortScan) && !decision.simulated);
     assert_eq!(decision.sensors, ["s1", "s2"]);
+    assert_eq!(
+        decision.trace.trace_id(),
+        trace.trace_id(),
+        "the trace of the batch that crossed the threshold"
+    );
     for responder in &mut responders {
         responder.until_revision(decision.revision).await;
         let held: Vec<_> = responder.entries.values().map(|entry| (entry.decision, entry.verb)).collect();

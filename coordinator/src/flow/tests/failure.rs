@@ -9,6 +9,7 @@ use netguard_core::{
     shard,
     subject::Subject,
 };
+use tonic::Code;
 
 async fn block(cluster: &Cluster, node: u64, n: u8) -> u64 {
     let command = Command::AdminBlock {
@@ -87,4 +88,28 @@ async fn a_proposal_survives_the_leaders_death() {
     let decisions = cluster.decisions(others[1], 1).await;
     assert_eq!(decisions.len(), 1);
     assert_ne!(cluster.nodes[&others[1]].consensus.cluster().borrow().leader, Some(leader));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_coordinator_that_stops_sends_its_agents_to_another() {
+    let cluster = Cluster::of_three().await;
+    let mut sensor = Sensor::connect(&cluster, 2, "s1").await;
+    let mut responder = Responder::subscribe(&cluster, 2, "r1").await;
+    let sent = sensor.send(vec![]).await;
+    sensor.acknowledged(sent).await;
+    responder.until_digest().await;
+    cluster.drain(2);
+    assert_eq!(sensor.end().await.code(), Code::Unavailable);
+    assert_eq!(responder.end().await.code(), Code::Unavailable);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_coordinator_that_is_behind_sends_a_responder_elsewhere() {
+    let cluster = Cluster::of_three().await;
+    let mut responder = Responder::subscribe(&cluster, 1, "r1").await;
+    responder.until_digest().await;
+    // It has seen what this coordinator, alone of all, does not know.
+    responder.revision += 1_000;
+    responder.resubscribe(&cluster, 1).await;
+    assert_eq!(responder.end().await.code(), Code::Unavailable);
 }

@@ -11,6 +11,7 @@ use netguard_core::{
 };
 use netguard_proto::v1;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use tokio_stream::StreamExt as _;
 
 async fn next(stream: &mut EventStream) -> WatchedEvent {
@@ -167,4 +168,64 @@ async fn what_the_ledger_refuses_is_told_as_held_back() {
     assert_eq!(held["src_ip"], source.to_string());
     assert!(held["netguard"]["held_back_by"].as_str().unwrap().contains("allowlist"), "{held}");
     assert_eq!(cluster.nodes[&2].consensus.ledger().decision_count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_read_in_part_is_read_on_from_that_part() {
+    let cluster = Cluster::of_three().await;
+    for n in 1..=3 {
+        block(&cluster, 1, n).await;
+    }
+    let mut stream = cluster.nodes[&1].flow.events().subscribe(None);
+    let prefix = "198.51.100.0/24".parse().unwrap();
+    let allow = Command::AllowlistAdd { prefix, reason: "friends".into(), expires_at: None };
+    cluster.ask(1, allow).await.outcome.unwrap();
+    // One entry of the log, four events: the list, and three decisions lifted.
+    let (allowed, _) = next_of(&mut stream, "allowlist").await;
+    let (_, first) = next_of(&mut stream, "unblock").await;
+    let mut lifted = vec![first["src_ip"].clone()];
+    let mut resumed = cluster.nodes[&2].flow.events().subscribe(Some(allowed.cursor));
+    let (again, second) = next_of(&mut resumed, "unblock").await;
+    assert_eq!(second["src_ip"], lifted[0]);
+    let mut resumed = cluster.nodes[&3].flow.events().subscribe(Some(again.cursor));
+    for _ in 0..2 {
+        let (_, json) = next_of(&mut resumed, "unblock").await;
+        lifted.push(json["src_ip"].clone());
+    }
+    lifted.sort_by_key(ToString::to_string);
+    assert_eq!(lifted, ["198.51.100.1", "198.51.100.2", "198.51.100.3"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_is_too_slow_is_told_what_it_lost() {
+    let cluster = Cluster::of_three().await;
+    let events = cluster.nodes[&1].flow.events();
+    let mut stream = events.subscribe(None);
+    const TOLD: u64 = 6_000;
+    for n in 0..TOLD {
+        events.loss(&format!("s{n}"), &BTreeMap::from([("capture.ring_full".to_owned(), n)]), "");
+    }
+    // Each event comes, in order, or is counted as lost before the next one.
+    let (mut wanted, mut untold, mut ever_lost) = (0, 0, 0);
+    while wanted < TOLD {
+        let event = next(&mut stream).await;
+        let json: Value = serde_json::from_str(&event.json).unwrap();
+        match event.event_type.as_str() {
+            "loss" => {
+                let sensor = json["netguard"]["sensor"].as_str().unwrap();
+                let number: u64 = sensor.trim_start_matches('s').parse().unwrap();
+                assert!(
+                    number >= wanted && number - wanted <= untold,
+                    "{number} after {wanted}, lost {untold}"
+                );
+                (wanted, untold) = (number + 1, 0);
+            }
+            "lost" => {
+                untold += json["netguard"]["count"].as_u64().unwrap();
+                ever_lost += untold;
+            }
+            _ => {}
+        }
+    }
+    assert!(ever_lost > 0);
 }
