@@ -9,8 +9,9 @@ pub fn milliseconds(from: Timestamp, to: Timestamp) -> f64 {
     round(to.since(from).as_secs_f64() * 1e3)
 }
 
-/// To the microsecond: more digits than the clock has say nothing.
-fn round(milliseconds: f64) -> f64 {
+/// Milliseconds to the microsecond: more digits than the clock has say nothing.
+#[must_use]
+pub fn round(milliseconds: f64) -> f64 {
     (milliseconds * 1e3).round() / 1e3
 }
 

@@ -33,6 +33,10 @@ const CLOSED_PORT: &str = "8081";
 const FLOOD_PACKETS: &str = "150000";
 const FLOOD_INTERVAL: &str = "u200";
 
+/// Seconds hydra waits for an answer. After sshd has ended a connection for too many failures it waits for nothing
+/// until then; its default of 32 only makes the demonstration longer.
+const HYDRA_PATIENCE: &str = "4";
+
 /// In the order in which they are shown.
 pub(super) const ATTACKS: &[Attack] = &[
     Attack {
@@ -91,7 +95,8 @@ pub(super) const ATTACKS: &[Attack] = &[
         steps: |world| {
             let list = world.scratch().join(PASSWORDS).display().to_string();
             let target = format!("ssh://{}", host(world, 2));
-            vec![command("hydra", &["-I", "-l", "root", "-P", &list, "-t", "4", &target])]
+            let options = ["-I", "-w", HYDRA_PATIENCE, "-l", "root", "-P", &list, "-t", "4", &target];
+            vec![command("hydra", &options)]
         },
     },
     Attack {

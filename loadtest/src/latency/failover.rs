@@ -1,7 +1,10 @@
 //! Leader killed → next decision acknowledged, with a client that writes all the time; and nothing acknowledged lost.
 
 use super::block_request;
-use crate::fleet::{Fleet, LOOK_INTERVAL, control::Control};
+use crate::{
+    figures,
+    fleet::{Fleet, LOOK_INTERVAL, control::Control},
+};
 use anyhow::{Context, bail};
 use netguard_core::net::Prefix;
 use netguard_proto::v1;
@@ -89,7 +92,7 @@ async fn kill_again_and_again(
             locked(writes).iter().find(|write| write.begun > killed.dead).map(|write| write.acknowledged)
         })
         .await?;
-        gaps.push((next - killed.asked).as_secs_f64() * 1e3);
+        gaps.push(figures::round((next - killed.asked).as_secs_f64() * 1e3));
         fleet.coordinators.restart(killed.node)?;
         fleet.until_ready().await?;
     }
