@@ -62,7 +62,7 @@ fn what_was_acknowledged_survives_kill_9() {
                 seen
             };
             // Another number of acknowledgements each time, so that the kill falls into another moment.
-            while let Some(line) = lines.next() {
+            for line in lines.by_ref() {
                 if take(line) > round * 13 {
                     break;
                 }
