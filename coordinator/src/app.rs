@@ -10,17 +10,13 @@ use crate::{
     flow::Flow,
     identities::{self, OwnIdentities},
     local_agents,
-    never_block::{Keeper, Presence, host_entries, tidy},
+    never_block::{Keeper, Presence},
     node::Node,
     raft::{Consensus, RaftSettings, Timing},
     wall_clock,
 };
 use anyhow::Context;
-use netguard_core::{
-    identity::Role,
-    net::{NeverBlockEntry, Prefix},
-    time::Timestamp,
-};
+use netguard_core::{identity::Role, net::Prefix, time::Timestamp};
 use netguard_daemon::{
     drain::Drain,
     identity::Identity,
@@ -34,7 +30,6 @@ use netguard_proto::{
 };
 use std::{
     net::SocketAddr,
-    path::Path,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -108,7 +103,7 @@ pub async fn run(config: Config, drain: Drain) -> anyhow::Result<Running> {
 
     let configured: Vec<Prefix> = config.never_block.iter().map(|text| text.0).collect();
     if node.first {
-        initialise(&consensus, &node, &configured).await?;
+        initialise(&consensus, &node).await?;
     }
     let (health, serving) = tonic_health::server::health_reporter();
     let admin = Admin::new(consensus.clone(), node.clone(), authorities.agents.spki_sha256(), flow.clone());
@@ -253,14 +248,10 @@ async fn serve<L>(
     }
 }
 
-async fn initialise(consensus: &Consensus, node: &Node, configured: &[Prefix]) -> anyhow::Result<()> {
-    let configured = configured.iter().map(|prefix| NeverBlockEntry {
-        prefix: *prefix,
-        why: format!("never_block of coordinator {}", node.node_id),
-    });
-    let (entries, _) = tidy(configured.chain(host_entries(Path::new("/")).0));
+/// The never-block list follows from the keeper within moments, under a name that later looks replace.
+async fn initialise(consensus: &Consensus, node: &Node) -> anyhow::Result<()> {
     let (peers, agents) = (node.advertise_peers.to_string(), node.advertise_agents.to_string());
-    consensus.initialise(peers, agents, entries).await.context("the new cluster could not be initialised")
+    consensus.initialise(peers, agents, Vec::new()).await.context("the new cluster could not be initialised")
 }
 
 /// Ready from the first leader on; a node that waits to be added says so once.

@@ -112,3 +112,63 @@ impl Sessions {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use netguard_core::identity::Role;
+    use std::{future::Future, pin::Pin};
+
+    /// Knows `revoked` as revoked and everybody else as enrolled.
+    struct Fixed;
+
+    impl Registry for Fixed {
+        fn cluster(&self) -> String {
+            "prod".into()
+        }
+        fn standing(&self, _: Role, id: &str) -> Standing {
+            match id {
+                "revoked" => Standing::Revoked,
+                "gone" => Standing::Unknown,
+                _ => Standing::Enrolled,
+            }
+        }
+        fn catch_up(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+            Box::pin(async {})
+        }
+    }
+
+    fn caller(id: &str, not_after: u64) -> Caller {
+        Caller {
+            spiffe: format!("spiffe://prod/sensor/{id}").parse().unwrap(),
+            remote: "192.0.2.1:1".parse().unwrap(),
+            not_after: Timestamp::from_secs(not_after),
+            session: CancellationToken::new(),
+        }
+    }
+
+    #[test]
+    fn exactly_those_whose_right_ended_are_cut_and_told_so() {
+        let sessions = Sessions::default();
+        let callers =
+            [caller("fine", 200), caller("expired", 100), caller("revoked", 200), caller("gone", 200)];
+        let guards: Vec<_> = callers.iter().map(|caller| sessions.enter(caller.clone())).collect();
+        assert_eq!(sessions.sweep(&Fixed, Timestamp::from_secs(99)), 2);
+        assert_eq!(sessions.sweep(&Fixed, Timestamp::from_secs(100)), 1, "nobody is cut twice");
+        assert_eq!(callers.each_ref().map(|caller| caller.session.is_cancelled()), [false, true, true, true]);
+        assert_eq!(guards[1].why().code(), tonic::Code::Unauthenticated);
+        drop(guards);
+        assert_eq!(sessions.count(), 0);
+    }
+
+    #[test]
+    fn a_stopping_coordinator_sends_everybody_elsewhere() {
+        let sessions = Sessions::default();
+        let (early, late) = (caller("early", 200), caller("late", 200));
+        let guard = sessions.enter(early.clone());
+        sessions.end_all();
+        let _late = sessions.enter(late.clone());
+        assert!(early.session.is_cancelled() && late.session.is_cancelled());
+        assert_eq!(guard.why().code(), tonic::Code::Unavailable);
+    }
+}
