@@ -134,12 +134,10 @@ impl<B: Backend> Service<B> {
                     self.enforcer.mirror.begin();
                     self.connected(true);
                 }
-                FromCluster::Lost { number, why } => {
+                FromCluster::Lost { why } => {
                     tracing::warn!(why, "no subscription: what is in force stays until its own timeout");
-                    if number >= self.number {
-                        self.reports = None;
-                        self.connected(false);
-                    }
+                    self.reports = None;
+                    self.connected(false);
                 }
                 FromCluster::Push { number, .. } if number != self.number => {
                     self.dropped.count("subscription", "superseded");
@@ -305,3 +303,6 @@ pub(crate) fn now() -> Timestamp {
 pub(crate) fn passes(error: &BackendError) -> bool {
     matches!(error, BackendError::SwitchedOff)
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,8 +40,8 @@ pub(crate) enum FromCluster {
         number: u64,
         push: v1::Push,
     },
+    /// The subscription ended, or could not be had.
     Lost {
-        number: u64,
         why: String,
     },
 }
@@ -76,7 +76,7 @@ impl Subscription {
                 Ok(why) => why,
                 Err(error) => format!("{error:#}"),
             };
-            if self.to_enforcer.send(FromCluster::Lost { number, why }).await.is_err() {
+            if self.to_enforcer.send(FromCluster::Lost { why }).await.is_err() {
                 return;
             }
             if started.elapsed() >= PROVEN {

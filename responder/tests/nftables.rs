@@ -7,9 +7,16 @@ mod namespaces;
 
 use conformance::{after, block, bring, desired, now, shield, throttle};
 use namespaces::{Client, Namespaces, async_inside, echo, possible, run};
-use netguard_core::{plan::Desired, time::Timestamp};
+use netguard_core::{
+    net::Prefix,
+    plan::{Action, Desired, Element},
+    time::Timestamp,
+};
 use netguard_responder::backend::{Backend, BackendError, Nftables};
-use std::time::{Duration, Instant};
+use std::{
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
 
 const PORT: u16 = 8080;
 /// Hosts of the outside that nobody heard of before.
@@ -259,6 +266,43 @@ fn a_shield_serves_innocent_clients_of_a_service_behind_this_host() {
     let rules = run(&["ip", "netns", "exec", &namespaces.host, "nft", "list", "table", "inet", "netguard"]);
     assert!(!rules.contains(" ct ") && !rules.contains("notrack"), "{rules}");
     assert!(client.tcp("10.77.2.2", PORT).is_some());
+}
+
+#[test]
+fn one_more_of_many_is_held_and_read_back_at_once() {
+    const HELD: u32 = 100_000;
+    const ROUNDS: u32 = 200;
+    if !possible() {
+        return;
+    }
+    let namespaces = Namespaces::new();
+    let mut took = async_inside(&namespaces.host, || async {
+        let mut backend = Nftables::default();
+        backend.open(now()).await.unwrap();
+        let address = |number: u32| Element::block(Prefix::host(Ipv4Addr::from(0x0b00_0000 + number).into()));
+        let add = |element| Action::Add { element, expires_at: after(3600) };
+        let all: Vec<_> = (0..HELD).map(|number| add(address(number))).collect();
+        backend.apply(&all, now()).await.unwrap();
+        let mut took = Vec::new();
+        for number in HELD..HELD + ROUNDS {
+            let element = address(number);
+            let start = Instant::now();
+            backend.apply(&[add(element)], now()).await.unwrap();
+            let read = backend.read(&[element].into(), now()).await.unwrap();
+            took.push(start.elapsed());
+            assert!(read.contains_key(&element));
+        }
+        let start = Instant::now();
+        let survey = backend.open(now()).await.unwrap();
+        println!("survey of {} elements: {:?}", survey.actual.elements.len(), start.elapsed());
+        assert_eq!(survey.actual.elements.len(), usize::try_from(HELD + ROUNDS).unwrap());
+        took
+    });
+    took.sort_unstable();
+    let (p50, p99) = (took[took.len() / 2], took[took.len() * 99 / 100]);
+    println!("one added and read back among {HELD}: p50 {p50:?}, p99 {p99:?}");
+    // A busy machine may hold single ones up; half of them never.
+    assert!(p50 < Duration::from_millis(25));
 }
 
 /// What became of clients from addresses never seen before, one after the other, and how long the slowest took.
