@@ -210,6 +210,28 @@ fn switched_off_by_hand_it_stays_off() {
 }
 
 #[test]
+fn what_is_missing_is_said() {
+    if !possible() {
+        return;
+    }
+    let namespaces = Namespaces::new();
+    let opened = async_inside(&namespaces.host, || async {
+        Nftables::with_program("/nonexistent/nft".into()).open(now()).await
+    });
+    assert!(matches!(opened, Err(BackendError::NftMissing)), "{opened:?}");
+    let check = std::process::Command::new("ip")
+        .args(["netns", "exec", &namespaces.host, "setpriv", "--bounding-set=-net_admin"])
+        .args([env!("CARGO_BIN_EXE_netguard-responder"), "check"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&check.stdout);
+    assert!(
+        !check.status.success() && said.contains("MISSING  privileges") && said.contains("CAP_NET_ADMIN"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_shield_serves_innocent_clients_of_this_host_under_a_flood() {
     if !possible() {
         return;

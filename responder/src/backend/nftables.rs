@@ -34,10 +34,13 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     fmt::Write as _,
+    io,
 };
 
 /// From this many elements of one set on, reading the whole set costs less than asking for each.
 const READ_WHOLE_SET_FROM: usize = 512;
+/// asm-generic/errno.h: a kernel without nfnetlink.
+const EPROTONOSUPPORT: i32 = 93;
 
 /// The kernel's firewall, in the network namespace of the thread that opens it.
 #[derive(Debug)]
@@ -89,25 +92,17 @@ impl Nftables {
     fn netlink(&mut self) -> Result<&mut Netlink, BackendError> {
         match &mut self.netlink {
             Some(netlink) => Ok(netlink),
-            empty => Ok(empty.insert(Netlink::open().map_err(BackendError::Netlink)?)),
+            empty => Ok(empty.insert(Netlink::open().map_err(unread)?)),
         }
     }
 
     /// Our table without its elements; `None` when there is none.
-    async fn list(&self) -> Result<Option<Listing>, BackendError> {
-        match self.nft.run(&["-j", "-t", "list", "table", "inet", TABLE], "").await {
-            Ok(json) => Listing::parse(&json).map(Some),
-            Err(BackendError::Refused(why)) if why.contains("No such file or directory") => Ok(None),
-            Err(error) => Err(error),
-        }
+    fn list(&mut self) -> Result<Option<Listing>, BackendError> {
+        Listing::read(self.netlink()?).map_err(unread)
     }
 
-    async fn is_switched_off(&self) -> Result<bool, BackendError> {
-        match self.nft.run(&["-t", "list", "table", "inet", OFF_TABLE], "").await {
-            Ok(_) => Ok(true),
-            Err(BackendError::Refused(why)) if why.contains("No such file or directory") => Ok(false),
-            Err(error) => Err(error),
-        }
+    fn is_switched_off(&mut self) -> Result<bool, BackendError> {
+        self.netlink()?.has_table(OFF_TABLE).map_err(unread)
     }
 
     /// All elements of ours. An interval that is no prefix cannot be of ours: its set is emptied, and the next plan
@@ -115,7 +110,7 @@ impl Nftables {
     async fn read_all(&mut self, now: Timestamp, faults: &mut Vec<String>) -> Result<Elements, BackendError> {
         let mut elements = BTreeMap::new();
         for &set in Set::ALL {
-            let raw = self.netlink()?.dump(set).map_err(BackendError::Netlink)?;
+            let raw = self.netlink()?.dump(set).map_err(unread)?;
             match read_set(set, &raw, now) {
                 Ok(read) => elements.extend(read),
                 Err(fault) => {
@@ -135,7 +130,7 @@ impl Nftables {
             Err(BackendError::Refused(why)) => why,
             other => return other,
         };
-        if self.list().await?.is_none() {
+        if self.list()?.is_none() {
             // There was nothing to be in the way: building it anew would be refused the same way.
             return Err(BackendError::Refused(refused));
         }
@@ -180,7 +175,7 @@ impl Nftables {
     }
 
     fn note_generation(&mut self) -> Result<u32, BackendError> {
-        let generation = self.netlink()?.generation().map_err(BackendError::Netlink)?;
+        let generation = self.netlink()?.generation().map_err(unread)?;
         self.generation = Some(generation);
         Ok(generation)
     }
@@ -202,6 +197,16 @@ impl Nftables {
         }
         // Nothing of it passes here: there is nothing to do, and nothing lacks.
         None
+    }
+}
+
+/// Why the kernel did not tell.
+fn unread(error: io::Error) -> BackendError {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => BackendError::NotPermitted,
+        io::ErrorKind::Unsupported => BackendError::NoKernelSupport,
+        _ if error.raw_os_error() == Some(EPROTONOSUPPORT) => BackendError::NoKernelSupport,
+        _ => BackendError::Netlink(error),
     }
 }
 
@@ -234,11 +239,15 @@ impl Backend for Nftables {
     }
 
     async fn open(&mut self, now: Timestamp) -> Result<Survey, BackendError> {
-        if self.is_switched_off().await? {
+        if self.generation.is_none() {
+            // Reading needs no nft, but a responder that cannot write has to say so at its start.
+            self.nft.run(&["--version"], "").await?;
+        }
+        if self.is_switched_off()? {
             return Err(BackendError::SwitchedOff);
         }
         let mut repaired = Vec::new();
-        match self.list().await? {
+        match self.list()? {
             None => {
                 self.shielded = BTreeSet::new();
                 self.shape.synproxy = false;
@@ -304,7 +313,7 @@ impl Backend for Nftables {
         if script.is_empty() {
             return Ok(());
         }
-        let before = self.netlink()?.generation().map_err(BackendError::Netlink)?;
+        let before = self.netlink()?.generation().map_err(unread)?;
         let undisturbed = self.generation == Some(before);
         self.nft.transact(&script).await?;
         self.shape = shape;
@@ -328,13 +337,13 @@ impl Backend for Nftables {
         let mut held = BTreeMap::new();
         for (set, wanted) in by_set {
             if set.interval() || wanted.len() >= READ_WHOLE_SET_FROM {
-                let raw = self.netlink()?.dump(set).map_err(BackendError::Netlink)?;
+                let raw = self.netlink()?.dump(set).map_err(unread)?;
                 let all = read_set(set, &raw, now).map_err(BackendError::Unreadable)?;
                 held.extend(wanted.iter().filter_map(|element| Some((*element, *all.get(element)?))));
                 continue;
             }
             for element in wanted {
-                let raw = self.netlink()?.element(set, &Set::key(&element)).map_err(BackendError::Netlink)?;
+                let raw = self.netlink()?.element(set, &Set::key(&element)).map_err(unread)?;
                 held.extend(read_set(set, raw.as_slice(), now).map_err(BackendError::Unreadable)?);
             }
         }
@@ -355,7 +364,7 @@ impl Backend for Nftables {
 
     fn changed_by_others(&mut self) -> bool {
         let known = self.generation;
-        match self.netlink().and_then(|netlink| netlink.generation().map_err(BackendError::Netlink)) {
+        match self.netlink().and_then(|netlink| netlink.generation().map_err(unread)) {
             Ok(now) => known != Some(now),
             Err(error) => {
                 tracing::warn!(%error, "the firewall's generation could not be read");

@@ -52,7 +52,7 @@ pub async fn check(nftables: &mut Nftables) -> Vec<Finding> {
             false,
             synproxy.map(|()| "there, for shielded services behind this host".to_owned()),
         );
-        note("table inet netguard", false, table(nftables).await);
+        note("table inet netguard", false, table(nftables));
     }
     note(
         "SYN cookies",
@@ -65,11 +65,11 @@ pub async fn check(nftables: &mut Nftables) -> Vec<Finding> {
     findings
 }
 
-async fn table(nftables: &mut Nftables) -> Result<String, String> {
-    if nftables.is_switched_off().await.map_err(|error| error.to_string())? {
+fn table(nftables: &mut Nftables) -> Result<String, String> {
+    if nftables.is_switched_off().map_err(|error| error.to_string())? {
         return Err(BackendError::SwitchedOff.to_string());
     }
-    let Some(listing) = nftables.list().await.map_err(|error| error.to_string())? else {
+    let Some(listing) = nftables.list().map_err(|error| error.to_string())? else {
         return Ok("not there yet: `netguard-responder run` makes it".to_owned());
     };
     let shape = Shape {

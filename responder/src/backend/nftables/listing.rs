@@ -1,9 +1,32 @@
-//! What `nft -j -t list table` says about our table: is everything there as [`ruleset`](super::ruleset) builds it?
+//! Our table as the kernel has it, without elements: is everything there as [`ruleset`](super::ruleset) builds it?
+//!
+//! Over netlink, since `nft list` loads every element first, even when asked for none of them.
 
-use super::ruleset::{Chain, Shape, rate_in, set_names};
-use crate::backend::{BackendError, Counters};
-use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use super::{
+    netlink::{Netlink, Objects, attribute, be32, be64, text},
+    ruleset::{Chain, Shape, TABLE, hook_number, rate_in, set_names},
+};
+use crate::backend::Counters;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+};
+
+// linux/netfilter/nf_tables.h
+const CHAIN_NAME: u16 = 3;
+const CHAIN_HOOK: u16 = 4;
+const CHAIN_POLICY: u16 = 5;
+const HOOK_NUMBER: u16 = 1;
+const HOOK_PRIORITY: u16 = 2;
+const POLICY_ACCEPT: u32 = 1;
+const RULE_CHAIN: u16 = 2;
+const RULE_USERDATA: u16 = 7;
+const SET_NAME: u16 = 2;
+const OBJECT_NAME: u16 = 2;
+const OBJECT_DATA: u16 = 4;
+const COUNTER_PACKETS: u16 = 2;
+/// libnftnl/udata.h: type and length in a byte each, then the value.
+const USERDATA_COMMENT: u8 = 0;
 
 /// The table without its elements.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,47 +38,52 @@ pub(super) struct Listing {
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct FoundChain {
-    hook: Option<(String, i64)>,
-    policy: Option<String>,
+    /// Hook number and priority.
+    hook: Option<(u32, i32)>,
+    drops_by_default: bool,
     /// Comments of its rules, in order; empty for a rule that has none.
     rules: Vec<String>,
 }
 
 impl Listing {
-    pub(super) fn parse(json: &[u8]) -> Result<Self, BackendError> {
-        let listing: Value = serde_json::from_slice(json)
-            .map_err(|error| BackendError::Unreadable(format!("`nft -j list table`: {error}")))?;
-        let objects = listing
-            .get("nftables")
-            .and_then(Value::as_array)
-            .ok_or_else(|| BackendError::Unreadable("`nft -j list table` shows no objects".into()))?;
-        let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
+    /// `None` when there is no such table.
+    pub(super) fn read(netlink: &mut Netlink) -> io::Result<Option<Self>> {
+        if !netlink.has_table(TABLE)? {
+            return Ok(None);
+        }
         let mut found = Self::default();
-        for object in objects {
-            if let Some(set) = object.get("set") {
-                found.sets.extend(text(set, "name"));
-            } else if let Some(counter) = object.get("counter") {
-                let packets = counter.get("packets").and_then(Value::as_u64).unwrap_or(0);
-                match text(counter, "name").as_deref() {
-                    Some("blocked") => found.counters.blocked = packets,
-                    Some("throttled") => found.counters.throttled = packets,
-                    Some("shielded") => found.counters.shielded = packets,
-                    Some("proxied") => found.counters.proxied = packets,
-                    _ => {}
-                }
-            } else if let Some(chain) = object.get("chain") {
-                let Some(name) = text(chain, "name") else { continue };
-                let entry = found.chains.entry(name).or_default();
-                let priority = chain.get("prio").and_then(Value::as_i64);
-                entry.hook = text(chain, "hook").zip(priority);
-                entry.policy = text(chain, "policy");
-            } else if let Some(rule) = object.get("rule") {
-                let Some(chain) = text(rule, "chain") else { continue };
-                let comment = text(rule, "comment").unwrap_or_default();
-                found.chains.entry(chain).or_default().rules.push(comment);
+        for set in netlink.objects(Objects::Sets)? {
+            found.sets.extend(text(&set, SET_NAME).map(str::to_owned));
+        }
+        for counter in netlink.objects(Objects::Stateful)? {
+            let packets = attribute(&counter, OBJECT_DATA)
+                .and_then(|data| attribute(data, COUNTER_PACKETS))
+                .and_then(be64)
+                .unwrap_or(0);
+            match text(&counter, OBJECT_NAME) {
+                Some("blocked") => found.counters.blocked = packets,
+                Some("throttled") => found.counters.throttled = packets,
+                Some("shielded") => found.counters.shielded = packets,
+                Some("proxied") => found.counters.proxied = packets,
+                _ => {}
             }
         }
-        Ok(found)
+        for chain in netlink.objects(Objects::Chains)? {
+            let Some(name) = text(&chain, CHAIN_NAME) else { continue };
+            let number = |hook: &[u8], kind| attribute(hook, kind).and_then(be32);
+            let hook = attribute(&chain, CHAIN_HOOK).and_then(|hook| {
+                Some((number(hook, HOOK_NUMBER)?, number(hook, HOOK_PRIORITY)?.cast_signed()))
+            });
+            let policy = attribute(&chain, CHAIN_POLICY).and_then(be32);
+            let drops_by_default = policy.is_some_and(|policy| policy != POLICY_ACCEPT);
+            found.chains.insert(name.to_owned(), FoundChain { hook, drops_by_default, rules: Vec::new() });
+        }
+        for rule in netlink.objects(Objects::Rules)? {
+            let Some(chain) = text(&rule, RULE_CHAIN) else { continue };
+            let comment = attribute(&rule, RULE_USERDATA).and_then(comment).unwrap_or_default();
+            found.chains.entry(chain.to_owned()).or_default().rules.push(comment.to_owned());
+        }
+        Ok(Some(found))
     }
 
     pub(super) fn counters(&self) -> Counters {
@@ -84,8 +112,8 @@ impl Listing {
                 faults.push(format!("chain {} was missing", chain.name));
                 continue;
             };
-            let hook = chain.hook.map(|(hook, priority)| (hook.to_owned(), i64::from(priority)));
-            if found.hook != hook || found.policy.as_deref().is_some_and(|policy| policy != "accept") {
+            let hook = chain.hook.map(|(hook, priority)| (hook_number(hook), priority));
+            if found.hook != hook || found.drops_by_default {
                 faults.push(format!("chain {} was hooked in otherwise", chain.name));
             }
             if found.rules != rules {
@@ -93,5 +121,31 @@ impl Listing {
             }
         }
         faults
+    }
+}
+
+/// The comment in a rule's user data.
+fn comment(mut data: &[u8]) -> Option<&str> {
+    while let [kind, length, rest @ ..] = data {
+        let value = rest.get(..usize::from(*length))?;
+        if *kind == USERDATA_COMMENT {
+            return std::str::from_utf8(value.strip_suffix(&[0]).unwrap_or(value)).ok();
+        }
+        data = rest.get(usize::from(*length)..)?;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::comment;
+
+    #[test]
+    fn comments_are_found_and_broken_data_is_not() {
+        assert_eq!(comment(b"\x00\x03ab\x00"), Some("ab"));
+        assert_eq!(comment(b"\x07\x01x\x00\x02a\x00"), Some("a"));
+        for broken in [&b""[..], b"\x00", b"\x00\x05ab", b"\x07\x01", b"\x00\x01\xff"] {
+            assert_eq!(comment(broken), None);
+        }
     }
 }

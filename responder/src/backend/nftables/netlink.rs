@@ -20,6 +20,7 @@ const RECEIVE_BYTES: usize = 64 << 10;
 const SUBSYSTEM_NFTABLES: u16 = 10 << 8;
 const GET_SET_ELEMENTS: u16 = SUBSYSTEM_NFTABLES | 13;
 const NEW_SET_ELEMENTS: u16 = SUBSYSTEM_NFTABLES | 12;
+const GET_TABLE: u16 = SUBSYSTEM_NFTABLES | 1;
 const GET_GENERATION: u16 = SUBSYSTEM_NFTABLES | 16;
 const NEW_GENERATION: u16 = SUBSYSTEM_NFTABLES | 15;
 const MESSAGE_ERROR: u16 = 2;
@@ -32,7 +33,8 @@ const FLAG_DUMP_INTERRUPTED: u16 = 0x10;
 const DUMP_ATTEMPTS: usize = 5;
 const FAMILY_INET: u8 = 1;
 
-const LIST_TABLE: u16 = 1;
+/// In every kind of object: the table it belongs to, or a table's own name.
+const OF_TABLE: u16 = 1;
 const LIST_SET: u16 = 2;
 const LIST_ELEMENTS: u16 = 3;
 const LIST_ELEMENT: u16 = 1;
@@ -56,6 +58,15 @@ pub(super) struct RawElement {
     pub interval_end: bool,
     /// What is left of its timeout; `None`: it has none.
     pub expires_in: Option<Duration>,
+}
+
+/// Kinds of objects in a table. (Stateful ones are counters.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Objects {
+    Chains,
+    Rules,
+    Sets,
+    Stateful,
 }
 
 /// A netlink socket to the nftables of the network namespace it was opened in.
@@ -91,6 +102,35 @@ impl Netlink {
         generation.ok_or_else(|| malformed("no generation"))
     }
 
+    /// Whether there is a table of the inet family with this name.
+    pub(super) fn has_table(&mut self, name: &str) -> io::Result<bool> {
+        let mut body = Vec::new();
+        put_text(&mut body, OF_TABLE, name);
+        match self.ask(GET_TABLE, 0, FAMILY_INET, &body, |_, _| {}) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Every object of one kind in our table; each as its block of attributes.
+    pub(super) fn objects(&mut self, kind: Objects) -> io::Result<Vec<Vec<u8>>> {
+        let (get, new) = match kind {
+            Objects::Chains => (4, 3),
+            Objects::Rules => (7, 6),
+            Objects::Sets => (10, 9),
+            Objects::Stateful => (19, 18),
+        };
+        let mut body = Vec::new();
+        put_text(&mut body, OF_TABLE, TABLE);
+        self.dumped(SUBSYSTEM_NFTABLES | get, &body, |found: &mut Vec<Vec<u8>>, kind, payload| {
+            // Not every kernel looks at the table that was asked for.
+            if kind == SUBSYSTEM_NFTABLES | new && text(payload, OF_TABLE) == Some(TABLE) {
+                found.push(payload.to_vec());
+            }
+        })
+    }
+
     /// The element of a plain set with this key, if it is held.
     pub(super) fn element(&mut self, set: Set, key: &[u8]) -> io::Result<Option<RawElement>> {
         let mut element = Vec::new();
@@ -111,19 +151,31 @@ impl Netlink {
 
     /// Every element of a set.
     pub(super) fn dump(&mut self, set: Set) -> io::Result<Vec<RawElement>> {
+        self.dumped(GET_SET_ELEMENTS, &list_of(set), |found, kind, payload| {
+            if kind == NEW_SET_ELEMENTS {
+                elements(payload, found);
+            }
+        })
+    }
+
+    /// A whole dump, begun anew when something changed meanwhile.
+    fn dumped<T: Default>(
+        &mut self,
+        kind: u16,
+        body: &[u8],
+        mut each: impl FnMut(&mut T, u16, &[u8]),
+    ) -> io::Result<T> {
         for _ in 0..DUMP_ATTEMPTS {
-            let mut found = Vec::new();
-            match self.ask(GET_SET_ELEMENTS, FLAG_DUMP, FAMILY_INET, &list_of(set), |kind, payload| {
-                if kind == NEW_SET_ELEMENTS {
-                    elements(payload, &mut found);
-                }
-            }) {
+            let mut found = T::default();
+            match self
+                .ask(kind, FLAG_DUMP, FAMILY_INET, body, |kind, payload| each(&mut found, kind, payload))
+            {
                 Ok(()) => return Ok(found),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        Err(io::Error::new(io::ErrorKind::Interrupted, "the set kept changing while it was read"))
+        Err(io::Error::new(io::ErrorKind::Interrupted, "the firewall kept changing while it was read"))
     }
 
     /// Sends one request and hands over each message of the answer: type, and what follows the nfgenmsg.
@@ -197,9 +249,7 @@ fn elements(payload: &[u8], found: &mut Vec<RawElement>) {
         let data = |kind| attribute(element, kind).and_then(|data| attribute(data, DATA_VALUE));
         let Some(key) = data(ELEMENT_KEY) else { continue };
         let flags = attribute(element, ELEMENT_FLAGS).and_then(be32).unwrap_or(0);
-        let expires_in = attribute(element, ELEMENT_EXPIRATION)
-            .and_then(|bytes| bytes.first_chunk())
-            .map(|bytes| Duration::from_millis(u64::from_be_bytes(*bytes)));
+        let expires_in = attribute(element, ELEMENT_EXPIRATION).and_then(be64).map(Duration::from_millis);
         found.push(RawElement {
             key: key.to_vec(),
             key_end: data(ELEMENT_KEY_END).map(<[u8]>::to_vec),
@@ -224,17 +274,27 @@ impl<'a> Iterator for Attributes<'a> {
     }
 }
 
-fn attribute(block: &[u8], wanted: u16) -> Option<&[u8]> {
+pub(super) fn attribute(block: &[u8], wanted: u16) -> Option<&[u8]> {
     Attributes(block).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
 }
 
-fn be32(bytes: &[u8]) -> Option<u32> {
+/// A text attribute, without its NUL.
+pub(super) fn text(block: &[u8], wanted: u16) -> Option<&str> {
+    let value = attribute(block, wanted)?;
+    std::str::from_utf8(value.strip_suffix(&[0]).unwrap_or(value)).ok()
+}
+
+pub(super) fn be64(bytes: &[u8]) -> Option<u64> {
+    bytes.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
+}
+
+pub(super) fn be32(bytes: &[u8]) -> Option<u32> {
     bytes.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
 }
 
 fn list_of(set: Set) -> Vec<u8> {
     let mut body = Vec::new();
-    put_text(&mut body, LIST_TABLE, TABLE);
+    put_text(&mut body, OF_TABLE, TABLE);
     put_text(&mut body, LIST_SET, set.name());
     body
 }

@@ -329,6 +329,17 @@ impl Shape {
     }
 }
 
+/// The kernel's number of a hook of the inet family (linux/netfilter.h).
+pub(super) fn hook_number(hook: &str) -> u32 {
+    match hook {
+        "prerouting" => 0,
+        "input" => 1,
+        "forward" => 2,
+        "output" => 3,
+        _ => 4,
+    }
+}
+
 fn comment(name: &str) -> String {
     format!("netguard {SCHEMA}: {name}")
 }
