@@ -50,10 +50,10 @@ pub async fn run(config: SensorConfig, drain: Drain) -> anyhow::Result<Running> 
     endpoints.check()?;
 
     let mut shown = metrics::Metrics::new("netguard-sensor", env!("CARGO_PKG_VERSION"));
-    let (capture_metrics, uplink_metrics) = (CaptureMetrics::default(), UplinkMetrics::default());
+    let dropped = shown.dropped();
+    let (capture_metrics, uplink_metrics) = (CaptureMetrics::new(dropped.clone()), UplinkMetrics::default());
     capture_metrics.register(&mut shown.registry);
     uplink_metrics.register(&mut shown.registry);
-    let dropped = shown.dropped();
 
     let names: Vec<_> = config.interfaces.iter().map(String::as_str).collect();
     let own = own_of(&names)?;

@@ -5,9 +5,9 @@ mod file;
 mod live;
 mod threads;
 
-pub use clock::FrameClock;
+pub use clock::{FrameClock, follow_wall_clock, now};
 pub use file::{CaptureFile, FileError};
-pub use live::{LiveError, LiveSource, now};
+pub use live::{LiveError, LiveSource};
 pub use threads::{Capture, CaptureMetrics, own_of};
 
 use netguard_core::{packet::LinkType, time::Timestamp};

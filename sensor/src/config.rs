@@ -7,6 +7,7 @@ use serde::Deserialize;
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
+    time::Duration,
 };
 
 /// Port of metrics and health.
@@ -36,7 +37,24 @@ pub struct FlowsConfig {
     pub active_timeout: Option<HumanDuration>,
 }
 
+/// Bounds within which the table's settings make sense: room for some flows, and for no more than memory can hold.
+const MAX_FLOWS: std::ops::RangeInclusive<usize> = 1_024..=16_777_216;
+const TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
+
 impl FlowsConfig {
+    fn check(&self) -> anyhow::Result<()> {
+        if let Some(max_flows) = self.max_flows {
+            anyhow::ensure!(MAX_FLOWS.contains(&max_flows), "flows.max_flows takes 1024 to 16777216");
+        }
+        for (name, given) in [("idle_timeout", &self.idle_timeout), ("active_timeout", &self.active_timeout)]
+        {
+            if let Some(given) = given {
+                anyhow::ensure!(TIMEOUTS.contains(&given.0), "flows.{name} takes 1s to 24h");
+            }
+        }
+        Ok(())
+    }
+
     /// The pipeline's settings with these bounds; what is absent keeps its default.
     #[must_use]
     pub fn pipeline(&self, own: OwnNetworks, seed: u64) -> PipelineSettings {
@@ -73,6 +91,10 @@ impl SensorConfig {
             !self.coordinators.is_empty(),
             "no coordinator: give --coordinator HOST:7443 or `coordinators:` in the configuration"
         );
-        Ok(())
+        let mut names = self.interfaces.clone();
+        names.sort_unstable();
+        names.dedup();
+        anyhow::ensure!(names.len() == self.interfaces.len(), "an interface is named twice");
+        self.flows.check()
     }
 }

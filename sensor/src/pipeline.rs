@@ -53,7 +53,7 @@ pub struct Pipeline {
     bytes: u64,
     decode_errors: [u64; DecodeError::ALL.len()],
     martians: BTreeMap<&'static str, u64>,
-    /// What [`Self::losses`] gave before.
+    /// What [`Self::take_counts`] gave before.
     told: BTreeMap<&'static str, u64>,
 }
 
@@ -193,22 +193,22 @@ impl Pipeline {
             .collect()
     }
 
-    /// What was lost since it was last asked.
-    pub fn losses(&mut self) -> BTreeMap<&'static str, u64> {
-        let mut losses = BTreeMap::new();
+    /// What was set aside or lost since it was last asked: "stage.reason", how many, and whether sight was lost.
+    pub fn take_counts(&mut self) -> Vec<(&'static str, u64, bool)> {
+        let mut new = Vec::new();
         for (name, (count, is_loss)) in self.counters() {
             let told = self.told.entry(name).or_default();
-            let new = count.saturating_sub(*told);
-            *told = count;
-            if is_loss && new > 0 {
-                losses.insert(name, new);
+            if count > *told {
+                new.push((name, count - *told, is_loss));
+                *told = count;
             }
         }
-        losses
+        new
     }
 }
 
 /// What a replay gives.
+#[expect(clippy::large_enum_variant, reason = "handed over one by one, never kept")]
 #[derive(Debug, Clone)]
 pub enum Output {
     /// The record, and the time at which a live sensor would have sent it.

@@ -1,9 +1,44 @@
 use netguard_core::time::Timestamp;
-use std::time::Duration;
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 /// Steps back up to here are frames out of order: they are taken as simultaneous. Past it the clock was set or files
 /// were joined.
 const MAX_DISORDER: Duration = Duration::from_secs(10);
+
+/// Wall time ahead of ours from which it is followed: past what NTP corrects by slewing.
+const FOLLOW_FROM: Duration = Duration::from_secs(1);
+static START: OnceLock<(Instant, u64)> = OnceLock::new();
+/// Microseconds by which the wall clock was set forward since the start.
+static SET_FORWARD: AtomicU64 = AtomicU64::new(0);
+
+/// The time live packets and batches are stamped with: the wall clock at the start and the time passed since, so that
+/// setting the clock back stops no timeout. The coordinator compares it with its own by when a batch was sent.
+#[must_use]
+pub fn now() -> Timestamp {
+    let (began, wall) = START.get_or_init(|| (Instant::now(), wall_micros()));
+    let passed = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+    Timestamp::from_micros(wall.saturating_add(passed).saturating_add(SET_FORWARD.load(Ordering::Relaxed)))
+}
+
+/// Follows the wall clock where it was set forward, as it is soon after the boot of a host without a battery.
+pub fn follow_wall_clock() {
+    let wall = Timestamp::from_micros(wall_micros());
+    let ahead = wall.since(now());
+    if ahead >= FOLLOW_FROM {
+        SET_FORWARD.fetch_add(u64::try_from(ahead.as_micros()).unwrap_or(0), Ordering::Relaxed);
+    }
+}
+
+fn wall_micros() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
 
 /// Makes time that never goes back out of the times in a file.
 ///

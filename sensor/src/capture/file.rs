@@ -161,7 +161,7 @@ impl<R: Read> CaptureFile<R> {
     /// The length that stands at the head of a pcapng block.
     fn block_length(&self, big_endian: bool) -> Result<usize, FileError> {
         let length = self.number(4, big_endian);
-        if length < 12 || length % 4 != 0 {
+        if length < 12 || !length.is_multiple_of(4) {
             return Err(self.broken(format!("a block of {length} bytes")));
         }
         if length > MAX_BLOCK_BYTES {
@@ -334,3 +334,6 @@ fn read_up_to(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     }
     Ok(have)
 }
+
+#[cfg(test)]
+mod tests;

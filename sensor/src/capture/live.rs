@@ -2,14 +2,10 @@
 //!
 //! Portable, one `recv` a packet. A memory-mapped ring will stand beside it behind the same trait.
 
-use super::{Frame, FrameSource, Next};
-use netguard_core::{packet::LinkType, time::Timestamp};
+use super::{Frame, FrameSource, Next, clock::now};
+use netguard_core::packet::LinkType;
 use pnet_datalink::{Channel, ChannelType, Config, DataLinkReceiver, NetworkInterface};
-use std::{
-    fmt,
-    io::ErrorKind,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{fmt, io::ErrorKind, time::Duration};
 
 /// How long `next` waits on a silent interface: half of the interval at which evidence is cut.
 const READ_TIMEOUT: Duration = Duration::from_millis(50);
@@ -27,6 +23,8 @@ pub enum LiveError {
         "capturing on {name} is not permitted: run as root or give the program CAP_NET_RAW (setcap cap_net_raw+ep)"
     )]
     NotPermitted { name: String },
+    #[error("interface {name} is down: bring it up with `ip link set {name} up`")]
+    Down { name: String },
     #[error("interface {name}: {source}")]
     Interface { name: String, source: std::io::Error },
 }
@@ -41,9 +39,12 @@ pub struct LiveSource {
 impl LiveSource {
     /// Opens `name` without promiscuous mode: a sensor measures what is meant for its host.
     ///
-    /// Errors: [`LiveError::NoInterface`], [`LiveError::NotPermitted`], [`LiveError::Interface`].
+    /// Errors: [`LiveError::NoInterface`], [`LiveError::Down`], [`LiveError::NotPermitted`], [`LiveError::Interface`].
     pub fn open(name: &str) -> Result<Self, LiveError> {
         let interface = find(name)?;
+        if !interface.is_up() {
+            return Err(LiveError::Down { name: name.to_owned() });
+        }
         let config = Config {
             read_buffer_size: MAX_FRAME,
             read_timeout: Some(READ_TIMEOUT),
@@ -103,13 +104,6 @@ pub(super) fn find(name: &str) -> Result<NetworkInterface, LiveError> {
         .find(|interface| interface.name == name)
         .cloned()
         .ok_or_else(|| LiveError::NoInterface { name: name.to_owned(), present: present() })
-}
-
-/// The wall clock, as packets are stamped with it.
-#[must_use]
-pub fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }
 
 fn link_of(name: &str) -> LinkType {

@@ -6,7 +6,8 @@
 
 use super::{
     FrameSource as _, Next,
-    live::{LiveError, LiveSource, find, now},
+    clock::{follow_wall_clock, now},
+    live::{LiveError, LiveSource, find},
 };
 use crate::{
     pipeline::{FLUSH_INTERVAL, Pipeline, PipelineSettings},
@@ -17,10 +18,13 @@ use netguard_core::{
     net::Prefix,
     time::Timestamp,
 };
-use netguard_daemon::metrics::prometheus_client::{
-    encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
-    registry::Registry,
+use netguard_daemon::metrics::{
+    Dropped,
+    prometheus_client::{
+        encoding::EncodeLabelSet,
+        metrics::{counter::Counter, family::Family, gauge::Gauge},
+        registry::Registry,
+    },
 };
 use std::{
     sync::{
@@ -37,16 +41,18 @@ use tokio::sync::mpsc;
 const ADDRESSES_EVERY: Duration = Duration::from_secs(5);
 /// Wait before an interface that went away is tried again.
 const REOPEN_AFTER: Duration = Duration::from_secs(1);
-/// Records that wait for a slow uplink; more are dropped and counted.
-const MAX_PENDING: usize = 8192;
+/// Subjects that wait for a slow uplink; more are dropped and counted. Few enough to be searched through.
+const MAX_PENDING: usize = 1024;
 
 /// Counters of the capture threads, by interface.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct CaptureMetrics {
     frames: Family<InterfaceLabel, Counter>,
     bytes: Family<InterfaceLabel, Counter>,
     flows: Family<InterfaceLabel, Gauge>,
     reopened: Family<InterfaceLabel, Counter>,
+    /// Whatever was set aside or lost in the pipeline, by stage and reason.
+    dropped: Dropped,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -55,6 +61,18 @@ struct InterfaceLabel {
 }
 
 impl CaptureMetrics {
+    /// Metrics that count what was dropped in `dropped`.
+    #[must_use]
+    pub fn new(dropped: Dropped) -> Self {
+        Self {
+            frames: Family::default(),
+            bytes: Family::default(),
+            flows: Family::default(),
+            reopened: Family::default(),
+            dropped,
+        }
+    }
+
     pub fn register(&self, registry: &mut Registry) {
         registry.register("sensor_frames", "Frames captured", self.frames.clone());
         registry.register("sensor_captured_bytes", "Bytes captured, as on the wire", self.bytes.clone());
@@ -91,6 +109,7 @@ impl Capture {
                 pipeline: Pipeline::new(settings),
                 cuts: cuts.clone(),
                 pending: Vec::new(),
+                losses: Vec::new(),
                 dropped: 0,
                 stop: capture.stop.clone(),
                 metrics: metrics.clone(),
@@ -139,6 +158,8 @@ struct CaptureThread {
     pipeline: Pipeline,
     cuts: mpsc::Sender<Cut>,
     pending: Vec<EvidenceRecord>,
+    /// Losses the uplink has not been told of.
+    losses: Vec<(&'static str, u64)>,
     dropped: u64,
     stop: Arc<AtomicBool>,
     metrics: CaptureMetrics,
@@ -188,9 +209,7 @@ impl CaptureThread {
                 }
                 Next::Quiet | Next::End => now(),
             };
-            // A clock set back must not stop the flushes.
-            let clock_back = flush_at.since(at) > FLUSH_INTERVAL;
-            if at >= flush_at || clock_back {
+            if at >= flush_at {
                 self.flush(at);
                 flush_at = at.saturating_add(FLUSH_INTERVAL);
             } else if self.pipeline.is_hot() {
@@ -199,6 +218,7 @@ impl CaptureThread {
             }
             if at >= addresses_at {
                 addresses_at = at.saturating_add(ADDRESSES_EVERY);
+                follow_wall_clock();
                 if let Ok(own) = own_of(&[self.name.as_str()]) {
                     self.pipeline.set_own(OwnNetworks::Known(own));
                 }
@@ -214,28 +234,55 @@ impl CaptureThread {
             .flows
             .get_or_create(&self.label())
             .set(i64::try_from(self.pipeline.flows()).unwrap_or(i64::MAX));
-        let losses = self.pipeline.losses().into_iter().collect();
+        let mut losses = Vec::new();
+        for (name, count, is_loss) in self.pipeline.take_counts() {
+            let (stage, reason) = name.split_once('.').unwrap_or(("pipeline", name));
+            self.metrics.dropped.count_many(stage, reason, count);
+            if is_loss {
+                losses.push((name, count));
+            }
+        }
         self.cut(at, records, losses);
     }
 
     /// Hands over what was cut, or keeps it for the next time.
     fn cut(&mut self, at: Timestamp, records: Vec<EvidenceRecord>, mut losses: Vec<(&'static str, u64)>) {
-        self.pending.extend(records);
+        // A batch holds one record a subject: what a slow uplink left here is added to.
+        if self.pending.is_empty() {
+            self.pending = records;
+        } else {
+            records.into_iter().for_each(|record| self.add(record));
+        }
         if self.pending.is_empty() && losses.is_empty() {
             return;
         }
         match self.cuts.try_reserve() {
             Ok(permit) => {
+                losses.append(&mut self.losses);
                 if self.dropped > 0 {
+                    self.metrics.dropped.count_many("capture", "uplink_slow", self.dropped);
                     losses.push(("capture.uplink_slow", std::mem::take(&mut self.dropped)));
                 }
                 permit.send(Cut { at, records: std::mem::take(&mut self.pending), losses });
             }
             Err(_) => {
-                let excess = self.pending.len().saturating_sub(MAX_PENDING);
-                self.pending.drain(..excess);
-                self.dropped += excess as u64 + losses.iter().map(|(_, count)| count).sum::<u64>();
+                for (name, count) in losses {
+                    match self.losses.iter_mut().find(|(known, _)| *known == name) {
+                        Some((_, total)) => *total += count,
+                        None => self.losses.push((name, count)),
+                    }
+                }
             }
+        }
+    }
+
+    fn add(&mut self, record: EvidenceRecord) {
+        if let Some(pending) = self.pending.iter_mut().find(|pending| pending.subject == record.subject) {
+            pending.merge(&record);
+        } else if self.pending.len() < MAX_PENDING {
+            self.pending.push(record);
+        } else {
+            self.dropped += 1;
         }
     }
 

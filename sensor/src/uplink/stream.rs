@@ -1,7 +1,7 @@
 use super::Retained;
-use crate::capture::now;
+use crate::capture::{now, own_of};
 use anyhow::Context as _;
-use netguard_core::{evidence::EvidenceRecord, net::Prefix, time::Timestamp};
+use netguard_core::{evidence, net::Prefix, time::Timestamp};
 use netguard_daemon::{
     backoff::Backoff,
     client::Endpoints,
@@ -17,9 +17,10 @@ use netguard_daemon::{
     telemetry::traceparent_of,
 };
 use netguard_proto::v1::{
-    EvidenceBatch, SensorHello, SensorInstruction, SensorMessage, sensor_instruction, sensor_message,
-    sensor_service_client::SensorServiceClient,
+    EvidenceBatch, EvidenceRecord, SensorHello, SensorInstruction, SensorMessage, sensor_instruction,
+    sensor_message, sensor_service_client::SensorServiceClient,
 };
+use prost::Message as _;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -30,6 +31,10 @@ use tonic::Streaming;
 const OUTGOING: usize = 16;
 /// Losses alone are told no more often than this.
 const LOSSES_EVERY: Duration = Duration::from_secs(1);
+/// Most a batch holds, encoded: a quarter of the largest message, so that one record more never makes it too large.
+const BATCH_BYTES: usize = netguard_proto::MAX_MESSAGE_BYTES / 4;
+/// How often the networks named in the hello are compared with those the interfaces have.
+const NETWORKS_EVERY: Duration = Duration::from_secs(10);
 /// A connection that lived this long was a good one: the next attempt starts without waiting.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
 
@@ -37,7 +42,7 @@ const STABLE_AFTER: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub struct Cut {
     pub at: Timestamp,
-    pub records: Vec<EvidenceRecord>,
+    pub records: Vec<evidence::EvidenceRecord>,
     /// By "stage.reason".
     pub losses: Vec<(&'static str, u64)>,
 }
@@ -152,6 +157,7 @@ impl Uplink {
             }
         };
         let (outgoing, stream) = mpsc::channel(OUTGOING);
+        self.look_at_networks();
         let hello = SensorMessage { of: Some(sensor_message::Of::Hello(self.hello(&identity))) };
         outgoing.send(hello).await.context("the stream ended before it began")?;
         let mut client = SensorServiceClient::new(channel)
@@ -176,10 +182,16 @@ impl Uplink {
         instructions: &mut Streaming<SensorInstruction>,
         cuts: &mut mpsc::Receiver<Cut>,
     ) -> anyhow::Result<()> {
+        let mut networks = tokio::time::interval(NETWORKS_EVERY);
         loop {
             tokio::select! {
                 biased;
                 Ok(()) = self.identity.changed() => return Ok(()),
+                // Evidence about a network the coordinator was not told of is refused: a new hello tells it.
+                _ = networks.tick() => if self.look_at_networks() {
+                    tracing::info!("the networks of the interfaces changed; saying so");
+                    return Ok(());
+                },
                 instruction = instructions.message() => match instruction? {
                     None => anyhow::bail!("it ended the stream"),
                     Some(instruction) => self.follow(instruction),
@@ -196,6 +208,17 @@ impl Uplink {
                 },
             }
         }
+    }
+
+    /// Takes the networks the interfaces have now; whether they changed. An interface that is away keeps its own.
+    fn look_at_networks(&mut self) -> bool {
+        let names: Vec<_> = self.interfaces.iter().map(String::as_str).collect();
+        let Ok(own) = own_of(&names) else { return false };
+        let changed = !own.networks.is_empty() && own.networks != self.networks;
+        if changed {
+            self.networks = own.networks;
+        }
+        changed
     }
 
     fn follow(&mut self, instruction: SensorInstruction) {
@@ -215,11 +238,9 @@ impl Uplink {
         }
     }
 
-    /// Makes a batch of what was cut. Losses without evidence wait for company for a second.
+    /// Makes batches of what was cut. Losses without evidence wait for company for a second.
     fn keep(&mut self, cut: Cut) {
         for (name, count) in cut.losses {
-            let (stage, reason) = name.split_once('.').unwrap_or(("sensor", name));
-            self.dropped.count_many(stage, reason, count);
             let total = self.losses.entry(name.to_owned()).or_default();
             *total = total.saturating_add(count);
         }
@@ -227,19 +248,21 @@ impl Uplink {
         if cut.records.is_empty() && !tell_losses {
             return;
         }
-        let span = tracing::info_span!("sensor.batch", records = cut.records.len());
         self.losses_told = tokio::time::Instant::now();
-        let batch = EvidenceBatch {
-            cut_at: cut.at.as_micros(),
-            records: cut.records.into_iter().map(Into::into).collect(),
-            traceparent: traceparent_of(&span),
-            losses: std::mem::take(&mut self.losses).into_iter().collect(),
-            ..EvidenceBatch::default()
-        };
-        let lost = self.retained.push(batch);
-        if lost > 0 {
-            self.dropped.count_many("uplink", "retained_full", lost);
-            *self.losses.entry("uplink.retained_full".into()).or_default() += lost;
+        for records in portions(cut.records.into_iter().map(Into::into)) {
+            let span = tracing::info_span!("sensor.batch", records = records.len());
+            let batch = EvidenceBatch {
+                cut_at: cut.at.as_micros(),
+                records,
+                traceparent: traceparent_of(&span),
+                losses: std::mem::take(&mut self.losses).into_iter().collect(),
+                ..EvidenceBatch::default()
+            };
+            let lost = self.retained.push(batch);
+            if lost > 0 {
+                self.dropped.count_many("uplink", "retained_full", lost);
+                *self.losses.entry("uplink.retained_full".into()).or_default() += lost;
+            }
         }
         self.metrics.retained.set(i64::try_from(self.retained.bytes()).unwrap_or(i64::MAX));
     }
@@ -251,6 +274,44 @@ impl Uplink {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             networks: self.networks.iter().copied().map(Into::into).collect(),
             interfaces: self.interfaces.clone(),
+        }
+    }
+}
+
+/// The records in portions that fit a batch; one portion, empty, when there are none.
+fn portions(records: impl Iterator<Item = EvidenceRecord>) -> Vec<Vec<EvidenceRecord>> {
+    let mut portions = vec![Vec::new()];
+    let mut bytes = 0;
+    for record in records {
+        bytes += record.encoded_len();
+        if bytes > BATCH_BYTES
+            && let Some(last) = portions.last()
+            && !last.is_empty()
+        {
+            bytes = record.encoded_len();
+            portions.push(Vec::new());
+        }
+        if let Some(last) = portions.last_mut() {
+            last.push(record);
+        }
+    }
+    portions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_never_outgrows_a_message() {
+        let record = |bytes| EvidenceRecord { flows: vec!["x".repeat(bytes)], ..EvidenceRecord::default() };
+        assert_eq!(portions(std::iter::empty()), [Vec::new()]);
+        let portions = portions((0..5_000).map(|_| record(1_000)));
+        assert_eq!(portions.iter().map(Vec::len).sum::<usize>(), 5_000);
+        assert!(portions.len() > 4);
+        for records in portions {
+            let batch = EvidenceBatch { records, ..EvidenceBatch::default() };
+            assert!(batch.encoded_len() <= netguard_proto::MAX_MESSAGE_BYTES / 2);
         }
     }
 }

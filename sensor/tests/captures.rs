@@ -1,0 +1,86 @@
+//! Every capture of the data directory goes through the whole pipeline: without an error, and with the same result
+//! every time.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test: a panic is its report")]
+
+use netguard_sensor::{
+    capture::CaptureFile,
+    pipeline::{Pipeline, PipelineSettings, replay},
+    read::read_file,
+};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+/// `NETGUARD_DATA`, or the directory beside the project. Without it the test says so, and fails in CI.
+fn data() -> Option<PathBuf> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
+    let data = env::var_os("NETGUARD_DATA").map_or(beside, PathBuf::from);
+    if data.join("pcap").is_dir() {
+        return Some(data);
+    }
+    assert!(env::var_os("CI").is_none(), "no captures in {}: set NETGUARD_DATA", data.display());
+    println!("SKIPPED: no captures in {}: set NETGUARD_DATA", data.display());
+    None
+}
+
+fn captures(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(captures(&path));
+        } else if path.extension().is_some_and(|ending| ending == "pcap" || ending == "pcapng") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn every_capture_is_read_the_same_way_every_time() {
+    let Some(data) = data() else { return };
+    let captures = captures(&data.join("pcap"));
+    assert!(captures.len() > 50, "{} captures", captures.len());
+    for path in captures {
+        let lines = || {
+            let mut out = Vec::new();
+            read_file(&path, &mut out).unwrap_or_else(|error| panic!("{}: {error:#}", path.display()));
+            String::from_utf8(out).unwrap()
+        };
+        let first = lines();
+        assert!(first == lines(), "{}: two readings differ", path.display());
+        let events: Vec<serde_json::Value> =
+            first.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let (stats, events) = events.split_last().unwrap();
+        assert_eq!(stats["event_type"], "stats");
+        assert!(stats["netguard"]["frames"].as_u64().unwrap() > 0, "{}", path.display());
+        for event in events {
+            assert!(event["timestamp"].as_str().unwrap().ends_with("+0000"));
+            assert!(matches!(event["event_type"].as_str(), Some("flow" | "evidence")), "{event}");
+            if event["event_type"] == "flow" {
+                assert!(event["community_id"].as_str().unwrap().starts_with("1:"));
+            }
+        }
+    }
+}
+
+/// The hash's seed may change the order of nothing that is seen outside.
+#[test]
+fn the_seed_changes_nothing() {
+    let Some(data) = data() else { return };
+    for name in ["attack/cs_synscan.pcapng", "attack/zeek_ssh_sshguess.pcap", "benign/ndpi_gnutella.pcap"] {
+        let path = data.join("pcap").join(name);
+        let outputs = |seed| {
+            let settings = PipelineSettings { seed, flow_events: true, ..PipelineSettings::replay() };
+            let mut outputs = Vec::new();
+            replay(&mut CaptureFile::open(&path).unwrap(), &mut Pipeline::new(settings), |output| {
+                outputs.push(format!("{output:?}"));
+            })
+            .unwrap();
+            outputs
+        };
+        assert!(outputs(1) == outputs(u64::MAX), "{name}");
+    }
+}
