@@ -55,7 +55,8 @@ pub struct Arrival<'a> {
 /// Adds up the evidence of all sensors and proposes decisions.
 #[derive(Debug)]
 pub struct Judge {
-    subjects: HashMap<Key, SubjectState, FixedState>,
+    /// Boxed, so that a growing table moves little: everybody waits for it.
+    subjects: HashMap<Key, Box<SubjectState>, FixedState>,
     /// Names of sensors, kept once.
     sensors: HashSet<Arc<str>, FixedState>,
     /// The sum of the subjects' weights.
@@ -140,7 +141,7 @@ impl Judge {
             if let Some(state) = self.subjects.get_mut(&neighbourhood)
                 && state.proposed.is_empty()
             {
-                *state = SubjectState { weight: state.weight, ..SubjectState::default() };
+                **state = SubjectState { weight: state.weight, ..SubjectState::default() };
                 self.weigh(neighbourhood);
             }
             return None;

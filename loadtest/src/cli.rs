@@ -1,6 +1,7 @@
 //! The command line of `netguard-lab`.
 
 use crate::{
+    bench::{self, BenchArgs},
     demo::{self, DemoArgs},
     evaluate::{self, EvaluateArgs},
     latency::{self, LatencyArgs},
@@ -26,6 +27,8 @@ pub struct Cli {
 pub enum Command {
     /// Show real attacks being stopped on every host while the leader is killed.
     Demo(DemoArgs),
+    /// Measure one part by itself.
+    Bench(BenchArgs),
     /// Judge capture files and compare with what is known of them.
     Evaluate(EvaluateArgs),
     /// Measure how fast decisions hold, and how fast a killed leader is replaced.
@@ -47,6 +50,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             become_root()?;
             runtime()?.block_on(demo::run(&args))
         }
+        Command::Bench(args) => bench::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Latency(args) => {
             become_root()?;

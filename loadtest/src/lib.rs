@@ -6,6 +6,7 @@
 
 #![allow(clippy::print_stdout, reason = "the lab is a command-line program: it speaks on standard output")]
 
+pub mod bench;
 pub mod cli;
 pub mod demo;
 pub mod evaluate;

@@ -95,9 +95,8 @@ fn read_window(
         names.dedup();
         names
     };
-    let with_sets =
-        matches!(rule.row.measure, Measure::FailedPorts | Measure::FailedHosts | Measure::EmptySessions);
-    let found = state.rings.window(now, window, with_sets);
+    let of_source = rule.row.measure != Measure::UnansweredSyns;
+    let found = state.rings.window(now, window, of_source);
     let mut reading = Reading {
         rule: *rule,
         measured: 0,

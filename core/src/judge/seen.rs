@@ -67,7 +67,13 @@ impl Seen {
                     run.0 = sequence;
                 }
             }
-            (false, false) => self.runs.insert(after, (sequence, sequence)),
+            (false, false) => {
+                if self.runs.is_empty() {
+                    // Most need one only.
+                    self.runs.reserve_exact(1);
+                }
+                self.runs.insert(after, (sequence, sequence));
+            }
         }
         if self.runs.len() > MAX_RUNS {
             // The gap between the two oldest runs, and all below them, counts as seen.
@@ -122,6 +128,9 @@ pub(super) fn entry<'a>(all: &'a mut Vec<Seen>, sensor: &Arc<str>, epoch: u64) -
             && let Some((oldest, _)) = all.iter().enumerate().min_by_key(|(_, seen)| seen.last)
         {
             all.swap_remove(oldest);
+        }
+        if all.is_empty() {
+            all.reserve_exact(1);
         }
         all.push(Seen::new(sensor.clone(), epoch));
         all.len() - 1

@@ -4,6 +4,7 @@ use super::busy_ports::BusyPorts;
 use crate::{
     decision::Proof,
     evidence::{Distinct, EvidenceRecord, Fact},
+    subject::Subject,
     time::Timestamp,
 };
 use std::time::Duration;
@@ -12,8 +13,11 @@ use std::time::Duration;
 struct Level {
     width: u64,
     slots: u64,
-    /// Whether the sub-windows keep distinct ports and hosts: a second is too short to ask for them.
+    /// Whether the sub-windows keep distinct ports and hosts: a second is too short to ask for them. Of a source, only
+    /// such rings are kept.
     sets: bool,
+    /// Whether hosts are also told apart by port, which only the fast windows ask for.
+    by_port: bool,
     /// A sub-window's set takes no more once it holds this many: the slow windows ask for few, and memory is kept.
     enough: u64,
 }
@@ -21,10 +25,10 @@ struct Level {
 /// Each ring answers windows of up to `width * (slots - 1)`: 15 s, 5 min, 1 h, 24 h. The last one exists only while a
 /// policy asks for more than an hour.
 const LEVELS: [Level; 4] = [
-    Level { width: 1, slots: 16, sets: false, enough: 0 },
-    Level { width: 10, slots: 31, sets: true, enough: u64::MAX },
-    Level { width: 120, slots: 31, sets: true, enough: 64 },
-    Level { width: 3600, slots: 25, sets: true, enough: 64 },
+    Level { width: 1, slots: 16, sets: false, by_port: false, enough: 0 },
+    Level { width: 10, slots: 31, sets: true, by_port: true, enough: u64::MAX },
+    Level { width: 120, slots: 31, sets: true, by_port: false, enough: 64 },
+    Level { width: 3600, slots: 25, sets: true, by_port: false, enough: 64 },
 ];
 
 /// What was counted, of the facts the table's measures ask for.
@@ -140,12 +144,16 @@ impl Rings {
         let has_sets =
             !(record.failed_ports.is_empty() && record.failed_hosts.is_empty() && record.touched.is_empty());
         let proven = !record.touched.is_empty() && record.proof >= Proof::Handshake;
+        let is_source = matches!(record.subject, Subject::Source(_));
         let mut covered = Duration::ZERO;
         for (level, slots) in LEVELS.iter().zip(&mut self.levels) {
             if covered >= longest {
                 break;
             }
             covered = level.answers();
+            if is_source && !level.sets {
+                continue;
+            }
             let index = at.as_secs() / level.width;
             if index + level.slots <= now.as_secs() / level.width {
                 continue;
@@ -153,6 +161,10 @@ impl Rings {
             let slot = match slots.binary_search_by_key(&index, |slot| slot.index) {
                 Ok(position) => slots.get_mut(position),
                 Err(position) => {
+                    if slots.len() < 4 {
+                        // Most subjects never have more than one.
+                        slots.reserve_exact(1);
+                    }
                     slots.insert(position, Slot::new(index, record));
                     slots.get_mut(position)
                 }
@@ -165,7 +177,9 @@ impl Rings {
                 let sets = slot.sets.get_or_insert_default();
                 merge(&mut sets.ports, &record.failed_ports, level.enough);
                 merge(&mut sets.hosts, &record.failed_hosts, level.enough);
-                sets.by_port.add(record);
+                if level.by_port {
+                    sets.by_port.add(record);
+                }
                 merge(&mut sets.touched, &record.touched, level.enough);
                 sets.proven |= proven;
             }
@@ -173,8 +187,8 @@ impl Rings {
     }
 
     /// What the last `window` before `now` holds, the sub-window that straddles its beginning included.
-    pub(super) fn window(&self, now: Timestamp, window: Duration, with_sets: bool) -> Window<'_> {
-        let fits = |level: &Level| level.answers() >= window && (level.sets || !with_sets);
+    pub(super) fn window(&self, now: Timestamp, window: Duration, of_source: bool) -> Window<'_> {
+        let fits = |level: &Level| level.answers() >= window && (level.sets || !of_source);
         let chosen = LEVELS.iter().position(fits).unwrap_or(LEVELS.len() - 1);
         let mut found = Window { first_packet: Timestamp::MAX_SANE, ..Window::default() };
         let (Some(level), Some(slots)) = (LEVELS.get(chosen), self.levels.get(chosen)) else { return found };
@@ -301,7 +315,16 @@ pub(super) fn heap(distinct: &Distinct) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::subject::Subject;
+
+    fn asked(second: u64, port: u16) -> EvidenceRecord {
+        let mut record = failed(second, port);
+        record.subject = Subject::Service(crate::subject::Service {
+            address: "192.0.2.1".parse().unwrap(),
+            protocol: crate::net::Protocol::TCP,
+            port: 80,
+        });
+        record
+    }
 
     fn failed(second: u64, port: u16) -> EvidenceRecord {
         let at = Timestamp::from_secs(second);
@@ -320,7 +343,7 @@ mod tests {
         let now = Timestamp::from_secs(100_000);
         for age in 0..3600u64 {
             let second = now.as_secs() - age;
-            rings.add(&failed(second, u16::try_from(age).unwrap()), Timestamp::from_secs(second), now, HOUR);
+            rings.add(&asked(second, u16::try_from(age).unwrap()), Timestamp::from_secs(second), now, HOUR);
         }
         for (seconds, width) in [(10, 1), (15, 1), (60, 10), (300, 10), (1800, 120), (3600, 120)] {
             let window = rings.window(now, Duration::from_secs(seconds), false);
@@ -337,7 +360,7 @@ mod tests {
         let start = Timestamp::from_secs(100_000);
         for second in 0..20_000u64 {
             let at = start.saturating_add(Duration::from_secs(second));
-            rings.add(&failed(at.as_secs(), u16::try_from(second).unwrap()), at, at, HOUR);
+            rings.add(&asked(at.as_secs(), u16::try_from(second).unwrap()), at, at, HOUR);
             rings.expire(at);
         }
         let slots: usize = rings.levels.iter().map(Vec::len).sum();
