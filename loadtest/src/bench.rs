@@ -36,7 +36,10 @@ struct JudgeResult {
 pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     let BenchPart::Judge { records, json } = args.part;
     let figures = judge::run(records);
-    println!("{:<54} {:>11} {:>10} {:>12} {:>9} {:>10}", "workload", "records/s", "ns/record", "slowest us", "subjects", "KiB");
+    println!(
+        "{:<54} {:>11} {:>10} {:>12} {:>9} {:>10}",
+        "workload", "records/s", "ns/record", "slowest us", "subjects", "KiB"
+    );
     for figure in &figures {
         println!(
             "{:<54} {:>11} {:>10} {:>12} {:>9} {:>10}",

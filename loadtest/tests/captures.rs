@@ -15,7 +15,7 @@ fn data() -> Option<PathBuf> {
         "no captures in {}: set NETGUARD_DATA to the directory that holds TRUTH.tsv",
         data.display()
     );
-    println!("skipped: no captures in {} (NETGUARD_DATA says where they are)", data.display());
+    eprintln!("skipped: no captures in {} (NETGUARD_DATA says where they are)", data.display());
     None
 }
 
