@@ -27,10 +27,7 @@ fn what(reading: &Reading, service: Option<Service>, login_port: u16) -> String 
             format!("tried {} in vain on {}", count(reading.ports, "port"), count(reading.hosts, "host"))
         }
         Measure::ShortLoginSessions => {
-            format!(
-                "{} with the login service on port {login_port}",
-                count(reading.measured, "short session")
-            )
+            format!("had {} refused on port {login_port}", count(reading.measured, "login"))
         }
         Measure::EmptySessions => {
             let connections = count(reading.handshakes, "connection");
@@ -51,6 +48,7 @@ fn what(reading: &Reading, service: Option<Service>, login_port: u16) -> String 
 fn proof(reading: &Reading) -> String {
     match reading.rule.row.measure {
         Measure::UnansweredSyns => String::new(),
+        Measure::ShortLoginSessions if reading.proven => ", proven by completed handshakes".to_owned(),
         _ if reading.proven => {
             format!(", proven by {}", count(reading.handshakes, "completed handshake"))
         }
@@ -64,7 +62,7 @@ pub(super) fn state_of(reading: &Reading, points_milli: u64, login_port: u16) ->
     let unit = match reading.rule.row.measure {
         Measure::FailedPorts => "ports tried in vain",
         Measure::FailedHosts => "hosts tried in vain",
-        Measure::ShortLoginSessions => "short login sessions",
+        Measure::ShortLoginSessions => "logins refused",
         Measure::EmptySessions => "connections per endpoint left without a word",
         Measure::UnansweredSyns => "SYNs not completed",
     };

@@ -210,7 +210,7 @@ fn password_guessing_is_blocked_fast_or_slow() {
     assert_eq!(verbs(&block), blocked(Kind::BruteForce));
     assert_eq!(
         block[0].reason,
-        "6 short sessions with the login service on port 22 within 20 s (brute_force, proven by 6 completed handshakes)"
+        "had 6 logins refused on port 22 within 20 s (brute_force, proven by completed handshakes)"
     );
     let mut court = Court::with_sensors(2);
     let mut proposals = Vec::new();

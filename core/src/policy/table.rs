@@ -28,7 +28,7 @@ impl Measure {
         match self {
             Self::FailedPorts => "distinct ports tried in vain",
             Self::FailedHosts => "distinct hosts tried in vain",
-            Self::ShortLoginSessions => "short sessions with login services",
+            Self::ShortLoginSessions => "logins that look refused from outside",
             Self::EmptySessions => "connections completed and left without a word, per endpoint",
             Self::UnansweredSyns => "SYNs to one service not completed",
         }
@@ -121,7 +121,7 @@ pub const KINDS: &[KindRow] = &[
         proof: Proof::Handshake,
         ttl_seconds: 4 * 3600,
         technique: "T1110",
-        about: "Many short sessions with a login service, counted over the fleet. Fast after CrowdSec's ssh-bf (5, one leaking \
+        about: "Many logins refused, told by the shape of their sessions and counted over the fleet. Fast after CrowdSec's ssh-bf (5, one leaking \
                 each 10 s); slow after Zeek's SSH guessing (30 in 30 min).",
     },
     KindRow {
