@@ -6,12 +6,14 @@
 
 mod community_id;
 mod connection;
+mod dialogue;
 mod key;
 mod limits;
 mod observation;
 mod table;
 
 pub use community_id::community_id;
+pub use dialogue::Dialogue;
 pub use limits::{FlowCounts, FlowLimits};
 pub use observation::{EndReason, FlowState, FlowSummary, Observation, Session, Sink, Traffic, What};
 pub use table::FlowTable;

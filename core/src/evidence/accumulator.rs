@@ -254,7 +254,8 @@ impl Accumulator {
             return;
         }
         let login = login_service(flow.destination_port);
-        let short = login.is_some_and(|login| login.is_short(session));
+        let refused_logins = login.map_or(0, |login| login.refused_logins(session));
+        let short = refused_logins > 0;
         let empty = session.source_closed_first
             && session.source_bytes == 0
             && session.service_bytes <= MAX_BANNER_BYTES;
@@ -306,8 +307,8 @@ impl Accumulator {
             let long = !short && session.source_bytes > 0 && session.service_bytes > 0;
             record.add_shape(PortShape {
                 port: login.port,
-                sessions: 1,
-                short_sessions: u64::from(short),
+                sessions: refused_logins.max(1),
+                short_sessions: refused_logins,
                 long_sessions: u64::from(long),
             });
         }

@@ -95,7 +95,8 @@ pub struct PortShape {
     pub port: u16,
     /// Completed connections that ended.
     pub sessions: u64,
-    /// Those that look like a refused login: payload both ways, few bytes, short.
+    /// Those that look like a refused login: payload both ways, few bytes, short. An SSH session in which more passwords
+    /// are refused than a person mistypes counts once more, here and above, for each.
     pub short_sessions: u64,
     /// Those that look like a login that held: long or many bytes.
     pub long_sessions: u64,

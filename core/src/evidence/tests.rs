@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     decision::Proof,
-    flow::{Observation, Session, What},
+    flow::{Dialogue, Observation, Session, What},
     net::Protocol,
     packet::Tuple,
     subject::{Service, Subject},
@@ -46,18 +46,20 @@ fn session(source_bytes: u64, service_bytes: u64, seconds: u64) -> Session {
         source_segments: 1,
         service_segments: 1,
         duration: Duration::from_secs(seconds),
+        dialogue: Dialogue::default(),
     }
 }
 
-const EMPTY: Session = Session {
-    source_closed_first: true,
-    reset: true,
-    source_bytes: 0,
-    service_bytes: 0,
-    source_segments: 0,
-    service_segments: 0,
-    duration: Duration::ZERO,
-};
+/// A session with a login service whose answers refuse.
+fn refused_login(seconds: u64) -> Session {
+    let dialogue = Dialogue { refusals: 2, refused_passwords: 1, held: false };
+    Session { dialogue, ..session(2_400, 2_000, seconds) }
+}
+
+/// Opened and left without a word.
+fn empty() -> Session {
+    Session { reset: true, source_segments: 0, service_segments: 0, ..session(0, 0, 0) }
+}
 
 fn accumulator(own: OwnNetworks) -> Accumulator {
     Accumulator::new(own, EvidenceLimits::default(), 7)
@@ -112,8 +114,8 @@ fn an_innocent_handshake_never_proves_spoofed_tries() {
     accumulator.observe(&observation(1, victim, 2, 80, What::Ended(session(300, 9_000, 1))));
     accumulator.observe(&observation(2, victim, 2, 22, What::Handshake));
     accumulator.observe(&observation(3, victim, 2, 22, What::Ended(session(60_000, 90_000, 600))));
-    accumulator.observe(&observation(4, victim, 2, 80, What::Ended(EMPTY)));
-    accumulator.observe(&observation(5, victim, 2, 80, What::Ended(EMPTY)));
+    accumulator.observe(&observation(4, victim, 2, 80, What::Ended(empty())));
+    accumulator.observe(&observation(5, victim, 2, 80, What::Ended(empty())));
     // Somebody sends a scan in its name.
     for port in 1..=50 {
         accumulator.observe(&observation(6, victim, 2, port, What::Silent));
@@ -123,7 +125,7 @@ fn an_innocent_handshake_never_proves_spoofed_tries() {
     let [record] = &sources(&records)[..] else { panic!("{records:?}") };
     assert_eq!((record.proof, record.touched.count()), (Proof::None, 1));
     // A second endpoint opened and left without a word is a scan's own doing.
-    accumulator.observe(&observation(200, victim, 2, 443, What::Ended(EMPTY)));
+    accumulator.observe(&observation(200, victim, 2, 443, What::Ended(empty())));
     assert!(accumulator.is_hot());
     let records = accumulator.flush(ms(300));
     assert_eq!(sources(&records)[0].proof, Proof::Handshake);
@@ -132,10 +134,10 @@ fn an_innocent_handshake_never_proves_spoofed_tries() {
 #[test]
 fn refused_logins_are_told_from_logins_that_held() {
     let mut accumulator = accumulator(OwnNetworks::Any);
-    accumulator.observe(&observation(0, address(1), 2, 22, What::Ended(session(2_400, 2_000, 3))));
+    accumulator.observe(&observation(0, address(1), 2, 22, What::Ended(refused_login(3))));
     accumulator.observe(&observation(1, address(1), 2, 22, What::Ended(session(40_000, 90_000, 3))));
-    accumulator.observe(&observation(2, address(1), 2, 22, What::Ended(session(2_400, 2_000, 900))));
-    accumulator.observe(&observation(3, address(1), 2, 443, What::Ended(session(2_400, 2_000, 3))));
+    accumulator.observe(&observation(2, address(1), 2, 22, What::Ended(refused_login(900))));
+    accumulator.observe(&observation(3, address(1), 2, 443, What::Ended(refused_login(3))));
     let records = accumulator.flush(ms(100));
     assert_eq!(records.len(), 1);
     assert_eq!(records[0].shapes, [PortShape { port: 22, sessions: 3, short_sessions: 1, long_sessions: 2 }]);

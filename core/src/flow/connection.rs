@@ -1,6 +1,6 @@
 //! One TCP connection as a third party sees it.
 
-use super::observation::Session;
+use super::{dialogue::Listener, observation::Session};
 use crate::{
     packet::{Tcp, TcpFlags},
     time::Timestamp,
@@ -38,6 +38,7 @@ pub(super) struct Connection {
     server_isn: u32,
     client: Side,
     server: Side,
+    listener: Listener,
     established: Timestamp,
     client_closed_first: bool,
     /// The client acknowledged something before we saw an answer: we see one direction only, or it lies.
@@ -71,6 +72,7 @@ impl Connection {
             server_isn: 0,
             client: Side { next, ..Side::default() },
             server: Side::default(),
+            listener: Listener::default(),
             established: Timestamp::default(),
             client_closed_first: false,
             one_sided: false,
@@ -214,6 +216,11 @@ impl Connection {
             side.sent = side.sent.saturating_add(u64::from(ahead));
             side.segments = side.segments.saturating_add(1);
             side.next = end;
+            if from_client {
+                self.listener.client_said(tcp.payload_length);
+            } else {
+                self.listener.server_said(tcp.payload_length);
+            }
         }
         if tcp.flags.has(TcpFlags::FIN) && !side.fin && end == side.next {
             side.fin = true;
@@ -246,6 +253,7 @@ impl Connection {
             source_segments: self.client.segments,
             service_segments: self.server.segments,
             duration: now.since(self.established),
+            dialogue: self.listener.dialogue,
         })
     }
 

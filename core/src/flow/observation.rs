@@ -1,3 +1,4 @@
+use super::Dialogue;
 use crate::{
     packet::{TcpFlags, Tuple},
     time::Timestamp,
@@ -55,6 +56,8 @@ pub struct Session {
     pub service_segments: u32,
     /// From the completed handshake on.
     pub duration: Duration,
+    /// How a login went, if it was SSH.
+    pub dialogue: Dialogue,
 }
 
 /// What went one way.
