@@ -71,6 +71,9 @@ pub(super) fn login_service(port: u16) -> Option<&'static LoginService> {
 /// times. A tool that makes the most of a session is not slower to be seen than one that opens many.
 const FORGIVEN_PASSWORDS: u8 = 3;
 
+/// Tries no server grants in one session (OpenSSH: 6, dropbear: 10): what is answered more often is no login.
+const MOST_TRIES: u8 = 16;
+
 impl LoginService {
     /// How many refused logins a session looks like: none, mostly one.
     pub(super) fn refused_logins(&self, session: &Session) -> u64 {
@@ -84,7 +87,7 @@ impl LoginService {
             How::Any => true,
             How::ServiceCloses => !session.source_closed_first,
             // Who only looks at the keys was refused nothing.
-            How::Ssh => !session.dialogue.held && session.dialogue.refusals > 0,
+            How::Ssh => !session.dialogue.held && (1..=MOST_TRIES).contains(&session.dialogue.refusals),
         };
         if !within || !refused {
             return 0;
@@ -141,5 +144,6 @@ mod tests {
         assert_eq!(refused(22, &refusals(4, 3, false)), 1, "a person");
         assert_eq!(refused(22, &refusals(7, 6, false)), 4, "hydra");
         assert_eq!(refused(22, &refusals(7, 0, false)), 1, "an agent full of keys");
+        assert_eq!(refused(22, &refusals(60, 50, false)), 0, "no server refuses so often");
     }
 }

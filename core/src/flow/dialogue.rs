@@ -9,6 +9,8 @@
 const SMALLEST_KEY_EXCHANGE: u32 = 120;
 /// `NEWKEYS` may come in a segment of its own.
 const NEW_KEYS: u32 = 16;
+/// The shortest confirmation: 17 bytes, a length, at least 4 of padding, in blocks of 8. What is shorter is SSH 1.
+const SHORTEST_CONFIRMATION: u32 = 32;
 /// A refusal lists some methods; more is a banner or a session.
 const LARGEST_REFUSAL: u32 = 200;
 /// A request shorter than this carries no public key (the shortest, Ed25519, makes some 130 bytes), so it is a
@@ -30,6 +32,8 @@ pub struct Dialogue {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Listener {
     saw_key_exchange: bool,
+    /// Not SSH 2: nothing is read out of it.
+    is_other: bool,
     /// Size of the server's confirmation; 0 before it came.
     confirmation: u16,
     last_request: u16,
@@ -44,10 +48,11 @@ impl Listener {
     pub(super) fn server_said(&mut self, size: u32) {
         let Self { confirmation, dialogue, .. } = self;
         match (*confirmation, size) {
-            _ if dialogue.held => {}
+            _ if dialogue.held || self.is_other => {}
             (0, SMALLEST_KEY_EXCHANGE..) => self.saw_key_exchange = true,
             (0, NEW_KEYS) => {}
             (0, _) if !self.saw_key_exchange => {}
+            (0, ..SHORTEST_CONFIRMATION) => self.is_other = true,
             (0, _) => *confirmation = u16::try_from(size).unwrap_or(u16::MAX),
             (confirmation, _) if size < u32::from(confirmation) => dialogue.held = true,
             (_, ..LARGEST_REFUSAL) => {
@@ -97,6 +102,9 @@ mod tests {
         assert!(run(&old).2);
         // `NEWKEYS` by itself, then in.
         assert!(run(&[21, -21, 900, -900, 48, -400, -16, 16, 44, -44, 60, -76, 148, -28, 112]).2);
+        // SSH 1, somebody typing.
+        let typed: Vec<i32> = [-41, 20, -436, 284, -12, 20].into_iter().chain([-12, 20].repeat(40)).collect();
+        assert_eq!(run(&typed), (0, 0, false));
         // ssh-keyscan never gets so far as to be refused.
         assert_eq!(run(&[-41, 25, 1056, -1088, 1208, -1248]), (0, 0, false));
     }
