@@ -44,6 +44,8 @@ pub(super) struct Connection {
     /// The client acknowledged something before we saw an answer: we see one direction only, or it lies.
     pub(super) one_sided: bool,
     told: bool,
+    /// What the source acknowledged by the only segment so far, see [`Self::picked_up_at_bare_ack`].
+    bare_ack: Option<u32>,
 }
 
 /// What a segment did.
@@ -58,6 +60,8 @@ pub(super) enum Step {
     HandshakeAndEnd(Session),
     Refused,
     HalfOpen,
+    /// Begun by nothing but a bare ACK or FIN, and answered by RST: a probe of what a firewall lets through.
+    Probe,
     End(Session),
     /// Closed, nothing to tell.
     Close,
@@ -77,11 +81,18 @@ impl Connection {
             client_closed_first: false,
             one_sided: false,
             told: false,
+            bare_ack: None,
         }
     }
 
     pub(super) fn picked_up(segment: &Tcp) -> Self {
         Self { phase: Phase::PickedUp, ..Self::opened(segment) }
+    }
+
+    /// Picked up at a segment of the source without payload: an RST with exactly the number it acknowledged would say
+    /// that there never was a connection (RFC 9293 section 3.5.2).
+    pub(super) fn picked_up_at_bare_ack(segment: &Tcp) -> Self {
+        Self { bare_ack: Some(segment.acknowledgement), ..Self::picked_up(segment) }
     }
 
     /// Whether a SYN begins another connection than this one.
@@ -258,6 +269,11 @@ impl Connection {
     }
 
     fn unproven(&mut self, from_client: bool, tcp: &Tcp) -> Step {
+        let bare_ack = self.bare_ack.take();
+        if !from_client && tcp.flags.has(TcpFlags::RST) && bare_ack == Some(tcp.sequence) {
+            self.phase = Phase::Closed;
+            return Step::Probe;
+        }
         let side = if from_client { &mut self.client } else { &mut self.server };
         side.fin |= tcp.flags.has(TcpFlags::FIN);
         if tcp.flags.has(TcpFlags::RST) || self.client.fin && self.server.fin {

@@ -400,7 +400,11 @@ impl FlowTable {
             let opening = Opening {
                 reversed,
                 picked_up: true,
-                connection: Some(Connection::picked_up(tcp)),
+                connection: Some(if reversed || tcp.payload_length > 0 {
+                    Connection::picked_up(tcp)
+                } else {
+                    Connection::picked_up_at_bare_ack(tcp)
+                }),
                 ..Opening::spent(*tuple)
             };
             self.open(&opening, header, flags, sink);
@@ -459,6 +463,13 @@ impl FlowTable {
             }
             Step::Refused => self.fail(slot, What::Refused, now, sink),
             Step::HalfOpen => self.fail(slot, What::HalfOpen, now, sink),
+            Step::Probe => {
+                if let Some(flow) = self.flows.get_mut(slot) {
+                    // There never was a connection to be in the middle of.
+                    flow.picked_up = false;
+                }
+                self.fail(slot, What::Stealth, now, sink);
+            }
             Step::Close => {
                 let two_way = self
                     .flows
