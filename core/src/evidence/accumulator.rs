@@ -82,6 +82,9 @@ const PROVING_TOUCHES: usize = 2;
 /// one each second at most.
 const PROVING_EMPTY_SESSIONS: u32 = 20;
 const EMPTY_SESSIONS_WITHIN: Duration = Duration::from_secs(10);
+/// Who sends more datagrams than this to a port that does not answer is not looking for one that does: media, logs and
+/// metrics go one way.
+const MAX_PROBE_DATAGRAMS: u64 = 3;
 /// A banner may come before a scanner hangs up: SSH's first line has at most 255 bytes (RFC 4253), FTP's and SMTP's
 /// greetings are a few lines of 512 (RFC 5321). A passive FTP transfer, where the source says nothing either, is more.
 const MAX_BANNER_BYTES: u64 = 2_048;
@@ -220,6 +223,7 @@ impl Accumulator {
         if !self.is_evidence(&flow)
             || !matches!(flow.protocol, Protocol::TCP | Protocol::UDP)
             || is_traceroute(&flow)
+            || is_stream(observation, fact)
         {
             return;
         }
@@ -594,6 +598,13 @@ fn unanswered(record: &EvidenceRecord) -> u64 {
 /// about: what gets here looks like a scan and is none (Linux traceroute(8): up to 30 hops of 3 probes).
 fn is_traceroute(flow: &Tuple) -> bool {
     flow.protocol == Protocol::UDP && TRACEROUTE_PORTS.contains(&flow.destination_port)
+}
+
+/// Datagrams that go on though nobody answers.
+fn is_stream(observation: &Observation, fact: Fact) -> bool {
+    observation.flow.protocol == Protocol::UDP
+        && fact == Fact::Silent
+        && observation.packets > MAX_PROBE_DATAGRAMS
 }
 
 /// How telling a record is: what is proven or manifold before what anybody can spoof once.

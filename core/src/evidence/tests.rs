@@ -223,3 +223,17 @@ fn traceroute_is_no_scan() {
     }
     assert!(accumulator.flush(ms(100)).is_empty());
 }
+
+#[test]
+fn a_stream_that_nobody_answers_is_no_scan() {
+    let silent = |port: u16, packets: u64| {
+        let mut observation = observation(u64::from(port), address(1), 2, port, What::Silent);
+        observation.flow.protocol = Protocol::UDP;
+        Observation { packets, ..observation }
+    };
+    let mut accumulator = accumulator(OwnNetworks::Any);
+    (1..=20).for_each(|port| accumulator.observe(&silent(port, 50)));
+    assert_eq!(accumulator.flush(ms(100)), [], "calls, logs, metrics");
+    (1..=20).for_each(|port| accumulator.observe(&silent(port, 2)));
+    assert_eq!(accumulator.flush(ms(200))[0].failed_ports.count(), 20);
+}

@@ -23,6 +23,9 @@ const FEWEST_SWEPT_HOSTS: u64 = 3;
 const LOPSIDED: u64 = 3;
 /// Tries per port or host from which it is a scan of both at once, whatever its shape.
 const DENSE: u64 = 4;
+/// One sensor's view of many hosts (a gateway, a capture file): a source of which so many tries work for each that fails
+/// is a busy client or resolver, not a sweep. Benign first contacts succeed four times in five (Jung et al., 2004).
+const WORKING_PER_FAILED: u64 = 4;
 /// From this multiple of the threshold on, nobody needs the exact number.
 const PLENTY: u64 = 4;
 
@@ -171,8 +174,8 @@ fn tries(reading: &mut Reading, found: &Window<'_>, state: &SubjectState, fleet:
         reading.threshold = reading.threshold.min(hosts.max(FEWEST_SWEPT_HOSTS));
         // A host with which the source has more to do than it fails at was not tried blindly.
         reading.measured = reading.measured.saturating_sub(state.acquainted_sensors(&reading.sensors));
-    } else if slow {
-        // One sensor sees all hosts (a gateway, a capture file): everybody who surfs meets some dead ones in an hour.
+    } else if slow || found.counts.worked >= WORKING_PER_FAILED.saturating_mul(found.counts.failed) {
+        // Everybody who surfs meets some dead hosts, and in an hour many.
         reading.measured = 0;
     }
 }

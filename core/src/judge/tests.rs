@@ -171,6 +171,18 @@ fn one_sensor_needs_the_whole_threshold_of_a_sweep() {
 }
 
 #[test]
+fn a_busy_client_that_meets_some_dead_hosts_is_left_alone() {
+    let mut court = Court::with_sensors(1);
+    for number in 0..60 {
+        let record = |r: &mut EvidenceRecord| {
+            failed(r, number, 53);
+            r.counters.add(Fact::UdpAttempt, 6);
+        };
+        assert_eq!(court.hears("a", record, SCANNER), []);
+    }
+}
+
+#[test]
 fn a_monitoring_host_that_fails_once_everywhere_is_left_alone() {
     let mut court = Court::with_sensors(4);
     for sensor in 0..4 {

@@ -36,6 +36,8 @@ const LEVELS: [Level; 4] = [
 pub(super) struct Counts {
     /// Tries without success: refused, silent, half-open and stealth probes.
     pub(super) failed: u64,
+    /// Tries that led somewhere: completed handshakes, and first datagrams beyond those that failed.
+    pub(super) worked: u64,
     /// Short sessions with login services, proven by their handshakes.
     pub(super) short_sessions: u64,
     /// Connections left without a word, proven likewise.
@@ -56,6 +58,7 @@ impl Counts {
         let proven = record.proof >= Proof::Handshake;
         Self {
             failed,
+            worked: count(Fact::Handshake).saturating_add(count(Fact::UdpAttempt).saturating_sub(failed)),
             // A session that nobody vouched for is no session.
             short_sessions: if proven { short } else { 0 },
             empty_sessions: if proven { count(Fact::EmptySession) } else { 0 },
@@ -69,6 +72,7 @@ impl Counts {
     fn add(&mut self, other: &Self) {
         let fields = [
             (&mut self.failed, other.failed),
+            (&mut self.worked, other.worked),
             (&mut self.short_sessions, other.short_sessions),
             (&mut self.empty_sessions, other.empty_sessions),
             (&mut self.syns, other.syns),
