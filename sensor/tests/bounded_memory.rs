@@ -1,7 +1,6 @@
 //! A flood of spoofed sources: memory stays within its bound, every loss is counted, and what is real is still seen.
 //!
-//! `NETGUARD_FLOOD=10000000 cargo test --release -p netguard-sensor --test bounded_memory -- --nocapture` is the full
-//! measure; docs/benchmarks.md has its result.
+//! `NETGUARD_FLOOD=10000000` makes it the full measure; docs/benchmarks.md has the command and its result.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test: a panic is its report")]
 
 use netguard_core::{evidence::Fact, packet::LinkType, subject::Subject, time::Timestamp};
