@@ -1,7 +1,9 @@
-//! Figures out of measurements: milliseconds, and what of many stands for all.
+//! Figures out of measurements: milliseconds, what of many stands for all, and their place in docs/benchmarks.md.
 
+use anyhow::Context;
 use netguard_core::time::Timestamp;
 use serde::Serialize;
+use std::path::Path;
 
 /// Milliseconds from one point in time to a later one; zero when it is not later.
 #[must_use]
@@ -61,6 +63,24 @@ fn quantile(sorted: &[f64], percent: usize) -> Option<f64> {
     sorted.get(rank.saturating_sub(1)).copied()
 }
 
+/// Writes a section of docs/benchmarks.md: the command, and what it measured, between the marks with this name.
+///
+/// Errors: the file cannot be read or written, or has no such marks.
+pub fn write_section(path: &Path, name: &str, command: &str, figures: &str) -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let [begin, end] = ["begin", "end"].map(|edge| format!("<!-- netguard-lab {name}: {edge} -->"));
+    let text = between_marks(&text, &begin, &end, &format!("`{command}`\n\n{figures}"))
+        .with_context(|| format!("{} has no lines `{begin}` and `{end}`", path.display()))?;
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// `text` with `section` in place of what stands between the two marks.
+fn between_marks(text: &str, begin: &str, end: &str, section: &str) -> Option<String> {
+    let (before, rest) = text.split_once(begin)?;
+    let (_, after) = rest.split_once(end)?;
+    Some(format!("{before}{begin}\n{section}\n{end}{after}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,5 +100,11 @@ mod tests {
         let at = Timestamp::from_micros;
         assert_eq!(milliseconds(at(1_000), at(3_500)).to_bits(), 2.5_f64.to_bits());
         assert_eq!(milliseconds(at(3_500), at(1_000)).to_bits(), 0.0_f64.to_bits());
+    }
+
+    #[test]
+    fn only_what_stands_between_the_marks_is_replaced() {
+        assert_eq!(between_marks("a <b> old <e> c", "<b>", "<e>", "new").unwrap(), "a <b>\nnew\n<e> c");
+        assert_eq!(between_marks("a <e> old <b> c", "<b>", "<e>", "new"), None);
     }
 }

@@ -1,6 +1,7 @@
 //! `netguard-lab memory`: what sensors and coordinators hold of memory at rest, all of them connected.
 
 use crate::{
+    figures,
     fleet::{Binaries, Fleet},
     world::{in_world, tools},
 };
@@ -18,6 +19,9 @@ pub struct MemoryArgs {
     /// Print the figures as one JSON object on the last line.
     #[arg(long)]
     pub json: bool,
+    /// Write the figures into this file, between the marks for them (docs/benchmarks.md).
+    #[arg(long)]
+    pub write: Option<PathBuf>,
     /// Where the daemons' binaries are; without it, beside this program.
     #[arg(long, env = "NETGUARD_LAB_BIN")]
     pub bin_dir: Option<PathBuf>,
@@ -54,11 +58,16 @@ pub async fn run(args: &MemoryArgs) -> anyhow::Result<ExitCode> {
         })
     })
     .await?;
-    println!(
-        "resident at rest: sensor {:.1} MiB (promised {SENSOR_MIB}), coordinator {:.1} MiB (promised \
-         {COORDINATOR_MIB}), responder {:.1} MiB",
+    let table = format!(
+        "| resident at rest | measured | promised |\n|---|---|---|\n| sensor | {:.1} MiB | {SENSOR_MIB:.0} MiB |\n\
+         | coordinator | {:.1} MiB | {COORDINATOR_MIB:.0} MiB |\n| responder | {:.1} MiB | |",
         resident.sensor_mib, resident.coordinator_mib, resident.responder_mib
     );
+    println!("\n{table}");
+    if let Some(path) = &args.write {
+        let command = format!("netguard-lab memory --rest {}", humantime::format_duration(args.rest));
+        figures::write_section(path, "memory", &command, &table)?;
+    }
     if args.json {
         println!("{}", serde_json::to_string(&resident)?);
     }

@@ -1,8 +1,7 @@
 //! The figures: against what was promised, as a table, as JSON, and in docs/benchmarks.md.
 
 use super::{LatencyArgs, failover::Failover};
-use crate::figures::Percentiles;
-use anyhow::Context;
+use crate::figures::{self, Percentiles};
 use serde::Serialize;
 use std::{fmt::Write as _, path::Path};
 
@@ -84,29 +83,13 @@ impl Figures {
     }
 }
 
-const BEGIN: &str = "<!-- netguard-lab latency: begin -->";
-const END: &str = "<!-- netguard-lab latency: end -->";
-
 /// Puts the figures between their marks in a file.
 pub(super) fn write(path: &Path, figures: &Figures, args: &LatencyArgs) -> anyhow::Result<()> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let section = format!(
-        "`netguard-lab latency --decisions {} --scans {} --kills {}`\n\n{}",
-        args.decisions,
-        args.scans,
-        args.kills,
-        figures.table()
+    let command = format!(
+        "netguard-lab latency --decisions {} --scans {} --kills {}",
+        args.decisions, args.scans, args.kills
     );
-    let text = between_marks(&text, BEGIN, END, &section)
-        .with_context(|| format!("{} has no lines `{BEGIN}` and `{END}`", path.display()))?;
-    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// `text` with `section` in place of what stands between the two marks.
-pub(crate) fn between_marks(text: &str, begin: &str, end: &str, section: &str) -> Option<String> {
-    let (before, rest) = text.split_once(begin)?;
-    let (_, after) = rest.split_once(end)?;
-    Some(format!("{before}{begin}\n{section}\n{end}{after}"))
+    figures::write_section(path, "latency", &command, &figures.table())
 }
 
 #[cfg(test)]
@@ -137,11 +120,5 @@ mod tests {
         assert!(figures(50.0, 0).missed().is_empty());
         assert_eq!(figures(50.1, 0).missed().len(), 1);
         assert_eq!(figures(1_500.1, 1).missed().len(), 4);
-    }
-
-    #[test]
-    fn only_what_stands_between_the_marks_is_replaced() {
-        assert_eq!(between_marks("a <b> old <e> c", "<b>", "<e>", "new").unwrap(), "a <b>\nnew\n<e> c");
-        assert_eq!(between_marks("a <e> old <b> c", "<b>", "<e>", "new"), None);
     }
 }
