@@ -75,7 +75,7 @@ pub(super) fn table(outcome: &Outcome) -> String {
 
 fn packets_after(attack: &AttackOutcome) -> String {
     match attack.verb {
-        Some("shield") => format!("{} (answered with SYN cookies)", attack.packets_after),
+        Some("shield") => format!("{} (the flood itself: it fills nothing)", attack.packets_after),
         _ => attack.packets_after.to_string(),
     }
 }

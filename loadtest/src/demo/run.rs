@@ -390,8 +390,22 @@ impl<'a> Show<'a> {
                 "It tries another host: {tried_again} packets sent, {} get through.",
                 outcome.packets_after
             )),
-            _ => self.say("The flood goes on; the server answers it with SYN cookies."),
+            _ => self.say(&format!(
+                "The flood went on with {} SYNs; so far the server answered {} with SYN cookies, which cost it no \
+                 memory.",
+                outcome.packets_after,
+                self.syn_cookies(attack)
+            )),
         }
+    }
+
+    /// SYN cookies the attacked host has sent.
+    fn syn_cookies(&self, attack: &Attack) -> u64 {
+        attack
+            .only_host
+            .and_then(|host| self.counters.get(host))
+            .and_then(|counters| counters.syn_cookies_sent().ok())
+            .unwrap_or(0)
     }
 
     async fn bring_back_killed(&mut self) -> anyhow::Result<()> {

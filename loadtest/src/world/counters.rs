@@ -88,10 +88,38 @@ impl Counters {
             .collect())
     }
 
+    /// SYNs that the host's kernel answered with a cookie since it was made (TcpExt in proc_net(5)).
+    pub fn syn_cookies_sent(&self) -> anyhow::Result<u64> {
+        // Not /proc/net: that is the process's namespace, not the thread's.
+        let netstat = self.host.within(|| std::fs::read_to_string("/proc/thread-self/net/netstat"))??;
+        extended_tcp(&netstat, "SyncookiesSent").context("the kernel does not count SYN cookies")
+    }
+
     /// The packets of one sender.
     pub fn of(&self, sender: Sender) -> anyhow::Result<Packets> {
         let counters = self.read()?;
         let get = |stage: &str| counters.get(&format!("{stage}_{}", sender.suffix())).copied().unwrap_or(0);
         Ok(Packets { seen: get("seen"), passed: get("passed") })
+    }
+}
+
+/// One counter out of the pair of lines, names and values, that `TcpExt:` begins.
+fn extended_tcp(netstat: &str, name: &str) -> Option<u64> {
+    let mut lines = netstat.lines().filter_map(|line| line.strip_prefix("TcpExt:"));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let (_, value) =
+        names.split_whitespace().zip(values.split_whitespace()).find(|(found, _)| *found == name)?;
+    value.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_is_found_by_its_name() {
+        let netstat = "TcpExt: SyncookiesSent SyncookiesRecv\nTcpExt: 7 3\nIpExt: InNoRoutes\nIpExt: 0\n";
+        assert_eq!(extended_tcp(netstat, "SyncookiesRecv"), Some(3));
+        assert_eq!(extended_tcp(netstat, "InNoRoutes"), None);
     }
 }
