@@ -60,7 +60,7 @@ pub async fn run(args: &MemoryArgs) -> anyhow::Result<ExitCode> {
     .await?;
     let table = format!(
         "| resident at rest | measured | promised |\n|---|---|---|\n| sensor | {:.1} MiB | {SENSOR_MIB:.0} MiB |\n\
-         | coordinator | {:.1} MiB | {COORDINATOR_MIB:.0} MiB |\n| responder | {:.1} MiB | |",
+         | coordinator | {:.1} MiB | {COORDINATOR_MIB:.0} MiB |\n| responder | {:.1} MiB | – |",
         resident.sensor_mib, resident.coordinator_mib, resident.responder_mib
     );
     println!("\n{table}");
