@@ -10,6 +10,7 @@ use netguard_proto::{
     peer::{PingRequest, RaftMessage, raft_service_client::RaftServiceClient},
 };
 use openraft::{Vote, raft::VoteRequest};
+use std::time::Duration;
 use tonic::Code;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -75,15 +76,21 @@ async fn a_node_that_was_away_follows_a_leader_that_is_new_to_it() {
     let away = if cluster.leader_id().await == 3 { 2 } else { 3 };
     cluster.kill(away).await;
     let new = cluster.enrol().await;
+    // Quicker than the others, so that it is the first to stand when the term has moved.
+    cluster.timing = Timing {
+        heartbeat: Duration::from_millis(20),
+        election_min: Duration::from_millis(60),
+        election_max: Duration::from_millis(100),
+        ..Timing::default()
+    };
     cluster.start(new).await;
+    cluster.timing = Timing::default();
     cluster.add(new).await;
     until("the new node leads", async || {
         cluster.node(new).inner.raft.trigger().elect().await.unwrap();
         let mut view = cluster.node(new).cluster();
-        let led = tokio::time::timeout(
-            std::time::Duration::from_secs(1),
-            view.wait_for(|view| view.leader == Some(new)),
-        );
+        let led =
+            tokio::time::timeout(Duration::from_secs(1), view.wait_for(|view| view.leader == Some(new)));
         led.await.is_ok().then_some(())
     })
     .await;
