@@ -82,6 +82,9 @@ impl Enroll {
             return Err(NotEnrolled::Token("closed"));
         }
         // Only a bearer of the whole secret gets this far and learns more.
+        if !request.role.is_empty() && request.role != known.role.name() {
+            return Err(NotEnrolled::OtherRole(known.role));
+        }
         let key = public_key_of(&request.csr)?;
         let peer_key = match known.role {
             Role::Coordinator => Some(public_key_of(&request.peer_csr)?),
@@ -257,6 +260,8 @@ enum NotEnrolled {
     Token(&'static str),
     #[error(transparent)]
     Request(#[from] CsrError),
+    #[error("the token is for a {0}")]
+    OtherRole(Role),
     #[error("the wished id is no name")]
     Wish,
     #[error("{0}")]
@@ -275,6 +280,7 @@ impl NotEnrolled {
             Self::Limit => "limit",
             Self::Token(_) => "token",
             Self::Request(_) => "request",
+            Self::OtherRole(_) => "other_role",
             Self::Wish => "wish",
             Self::Refused(_) => "refused",
             Self::Propose(_) => "unavailable",
@@ -289,6 +295,9 @@ impl NotEnrolled {
             }
             Self::Token(_) => Status::unauthenticated(Refusal::Token.to_string()),
             Self::Request(error) => Status::invalid_argument(error.to_string()),
+            Self::OtherRole(role) => Status::failed_precondition(format!(
+                "this token enrols a {role}: it was not spent, use it there or create one for this role"
+            )),
             Self::Wish => Status::invalid_argument(
                 "the wished id must be 1 to 63 of a-z, 0-9, '.', '_', '-', starting with a letter or digit",
             ),

@@ -3,12 +3,14 @@
 //! Invariants: a key never leaves its host and its file is readable by its owner alone; what is on disk is always one
 //! whole identity, also after a crash in the middle of a renewal; a certificate names exactly one identity.
 
+mod enrol;
 mod key;
 mod peer;
 mod pin;
 mod store;
 mod token;
 
+pub use enrol::{Certified, Joining, enrol};
 pub use key::{NewKey, ca_spki_sha256, new_key};
 pub use peer::{PeerCert, PeerCertError, peer_identity_from_cert, peer_identity_from_pem};
 pub use pin::pinned_channel;

@@ -1,9 +1,9 @@
 //! Join: a token against a certificate, and its renewal.
 
-use anyhow::Context as _;
+use netguard_core::identity::Role;
 use netguard_daemon::{
     client,
-    identity::{Identity, IdentityDir, JoinToken, new_key, pinned_channel},
+    identity::{Certified, Identity, enrol},
     renewal::Renewed,
 };
 use netguard_proto::{
@@ -12,38 +12,26 @@ use netguard_proto::{
 };
 use std::path::Path;
 
-/// Enrols this host with `token` at `server` (`host:port`) and stores the identity in `<data_dir>/identity`.
-/// The token is sent only to a server whose chain leads to the CA key it pins.
+/// Enrols this host as a sensor with `token` at `server` (`host:port`); the identity goes to `<data_dir>/identity`.
 pub async fn enroll(
     server: &str,
     token: &str,
     id: Option<&str>,
     data_dir: &Path,
 ) -> anyhow::Result<Identity> {
-    let directory = IdentityDir::at(data_dir.join("identity"));
-    anyhow::ensure!(
-        !directory.exists(),
-        "{} holds an identity already: remove it to enrol this host anew",
-        data_dir.join("identity").display()
-    );
-    let pin = token.trim().parse::<JoinToken>()?.ca_spki_sha256;
-    let key = new_key()?;
-    let channel = pinned_channel(server, pin, COORDINATOR_SERVER_NAME).await?;
-    let request = EnrollRequest {
-        token: token.trim().to_owned(),
-        csr: key.csr_der,
-        wished_id: id.unwrap_or_default().to_owned(),
-        peer_csr: Vec::new(),
-    };
-    let answer = EnrollServiceClient::new(channel)
-        .enroll(request)
-        .await
-        .map_err(|status| anyhow::anyhow!("{server} refused to enrol this host: {}", status.message()))?
-        .into_inner();
-    let identity = Identity::from_pem(&answer.certificate, &key.key_pem, &answer.agents_ca)
-        .context("the coordinator's answer is no identity")?;
-    directory.store(&identity)?;
-    Ok(identity)
+    enrol(server, token, COORDINATOR_SERVER_NAME, &data_dir.join("identity"), async |joining| {
+        let request = EnrollRequest {
+            token: joining.token,
+            csr: joining.csr,
+            wished_id: id.unwrap_or_default().to_owned(),
+            role: Role::Sensor.name().to_owned(),
+            ..EnrollRequest::default()
+        };
+        let asked = EnrollServiceClient::new(joining.channel).enroll(request).await;
+        let answer = asked.map_err(|status| anyhow::anyhow!("{}", status.message()))?.into_inner();
+        Ok(Certified { cert_chain_pem: answer.certificate, ca_pem: answer.agents_ca })
+    })
+    .await
 }
 
 /// One renewal at whichever coordinator can be reached.

@@ -44,6 +44,7 @@ pub async fn join(join: &Join) -> Result<Node, JoinError> {
         csr: agents_key.csr_der,
         wished_id: String::new(),
         peer_csr: peers_key.csr_der,
+        role: Role::Coordinator.name().to_owned(),
     };
     let response = tokio::time::timeout(ANSWER_TIMEOUT, client.enroll(request))
         .await

@@ -111,7 +111,7 @@ impl Cluster {
             token: token.to_string(),
             csr: key.csr_der.clone(),
             wished_id: wished_id.into(),
-            peer_csr: Vec::new(),
+            ..EnrollRequest::default()
         };
         let response = self.send_enrol(request).await?;
         Ok((key, response))

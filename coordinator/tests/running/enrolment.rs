@@ -121,12 +121,7 @@ async fn a_bad_token_of_any_kind_gets_one_and_the_same_answer() {
     ];
     let mut told = std::collections::BTreeSet::new();
     for (what, token) in texts {
-        let request = EnrollRequest {
-            token,
-            csr: new_key().unwrap().csr_der,
-            wished_id: String::new(),
-            peer_csr: Vec::new(),
-        };
+        let request = EnrollRequest { token, csr: new_key().unwrap().csr_der, ..EnrollRequest::default() };
         let refused = cluster.send_enrol(request).await.expect_err(what);
         assert_eq!(refused.code(), Code::Unauthenticated, "{what}");
         told.insert(refused.message().to_owned());
@@ -140,10 +135,16 @@ async fn a_bad_request_spends_no_token() {
     let cluster = Cluster::start().await;
     let token = cluster.token("sensor", "web-1", 0).await;
     for csr in [Vec::new(), vec![0; 100], vec![0x30; 20_000], new_key().unwrap().csr_der[1..].to_vec()] {
-        let request =
-            EnrollRequest { token: token.to_string(), csr, wished_id: String::new(), peer_csr: Vec::new() };
+        let request = EnrollRequest { token: token.to_string(), csr, ..EnrollRequest::default() };
         assert_eq!(cluster.send_enrol(request).await.unwrap_err().code(), Code::InvalidArgument);
     }
+    let request = EnrollRequest {
+        token: token.to_string(),
+        csr: new_key().unwrap().csr_der,
+        role: "responder".into(),
+        ..EnrollRequest::default()
+    };
+    assert_eq!(cluster.send_enrol(request).await.unwrap_err().code(), Code::FailedPrecondition);
     assert!(cluster.try_enrol(&token, "").await.is_ok());
 }
 
@@ -191,5 +192,6 @@ async fn a_further_coordinator_gets_its_number_both_certificates_and_the_authori
     assert!(matches!(join(&elsewhere).await, Err(JoinError::Refused(_))), "the token is spent");
     assert!(!elsewhere.data_dir.join("node.json").exists());
     let sensors = Join { token: cluster.token("sensor", "", 0).await, ..elsewhere };
-    assert!(matches!(join(&sensors).await, Err(JoinError::NotACoordinatorsToken)));
+    let refused = join(&sensors).await;
+    assert!(matches!(refused, Err(JoinError::Refused(status)) if status.code() == Code::FailedPrecondition));
 }
