@@ -8,10 +8,11 @@ use netguard_proto::{
     COORDINATOR_SERVER_NAME, PEER_SERVER_NAME,
     peer::{RaftMessage, raft_service_client::RaftServiceClient},
     v1::{
-        BlockRequest, CreateTokenRequest, GetStatusRequest, RenewRequest, RevokeAgentRequest, SensorHello,
-        SensorMessage, SubscribeRequest, WatchRequest, admin_service_client::AdminServiceClient,
-        enroll_service_client::EnrollServiceClient, responder_service_client::ResponderServiceClient,
-        sensor_message, sensor_service_client::SensorServiceClient,
+        BlockRequest, CreateTokenRequest, GetStatusRequest, ListDecisionsRequest, RenewRequest,
+        RevokeAgentRequest, SensorHello, SensorMessage, SubscribeRequest, WatchRequest,
+        admin_service_client::AdminServiceClient, enroll_service_client::EnrollServiceClient,
+        responder_service_client::ResponderServiceClient, sensor_message,
+        sensor_service_client::SensorServiceClient,
     },
 };
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, SanType};
@@ -24,6 +25,20 @@ use tonic::{Code, transport::Channel};
 
 async fn status(channel: Channel) -> Result<(), Code> {
     AdminServiceClient::new(channel).get_status(GetStatusRequest {}).await.map(|_| ()).map_err(|e| e.code())
+}
+
+/// Bad input 15: refused by its announced length, before it is read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_larger_than_the_limit_is_refused_and_does_nothing() {
+    let cluster = Cluster::start().await;
+    let block = BlockRequest { prefix: "203.0.113.7".into(), ..BlockRequest::default() };
+    let huge = BlockRequest { reason: "x".repeat(netguard_proto::MAX_MESSAGE_BYTES + 1), ..block.clone() };
+    let refused = cluster.owner().await.block(huge).await.unwrap_err();
+    assert_eq!(refused.code(), Code::OutOfRange, "{refused}");
+    let long = BlockRequest { reason: "x".repeat(100_000), ..block };
+    assert_eq!(cluster.owner().await.block(long).await.unwrap_err().code(), Code::InvalidArgument);
+    let listed = cluster.owner().await.list_decisions(ListDecisionsRequest::default()).await.unwrap();
+    assert_eq!(listed.into_inner().decisions, []);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
