@@ -6,12 +6,14 @@
 mod accumulator;
 mod acquaintances;
 mod distinct;
+mod limits;
 mod login;
 mod own;
 mod record;
 
-pub use accumulator::{Accumulator, EvidenceCounts, EvidenceLimits};
+pub use accumulator::Accumulator;
 pub use distinct::{Distinct, DistinctError};
+pub use limits::{EvidenceCounts, EvidenceLimits};
 pub use own::{Own, OwnNetworks};
 pub use record::{Counters, EvidenceRecord, Fact, PortShape};
 

@@ -1,5 +1,6 @@
 use super::{
-    EvidenceRecord, Fact, OwnNetworks, PortShape, acquaintances::Acquaintances, login::login_service,
+    EvidenceCounts, EvidenceLimits, EvidenceRecord, Fact, OwnNetworks, PortShape,
+    acquaintances::Acquaintances, login::login_service,
 };
 use crate::{
     decision::{MAX_SAMPLE_FLOWS, Proof},
@@ -12,53 +13,9 @@ use crate::{
 };
 use std::{net::IpAddr, time::Duration};
 
-/// How much is remembered and sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EvidenceLimits {
-    /// Sources seen failing once: what a flood of spoofed sources fills. Some 800 bytes each until the next flush.
-    pub max_fresh_sources: usize,
-    /// Sources seen failing more than once, or proven: out of the reach of that flood.
-    pub max_known_sources: usize,
-    pub max_services: usize,
-    /// Records in one flush, the most telling first; the rest is counted as lost. 256 records of some 300 bytes ten
-    /// times a second are 0.8 MB/s at the very worst.
-    pub max_records: usize,
-    /// How long a source is remembered: the longest window a scan is counted in.
-    pub memory: Duration,
-}
+mod pending;
 
-impl Default for EvidenceLimits {
-    fn default() -> Self {
-        Self {
-            max_fresh_sources: 16_384,
-            max_known_sources: 16_384,
-            max_services: 4_096,
-            max_records: 256,
-            memory: Duration::from_secs(300),
-        }
-    }
-}
-
-/// What the accumulator gave up, since the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct EvidenceCounts {
-    /// Sources given up for room with something unsent.
-    pub evicted_sources: u64,
-    pub evicted_services: u64,
-    /// Records beyond the most telling of a flush.
-    pub beyond_largest: u64,
-}
-
-impl EvidenceCounts {
-    #[must_use]
-    pub fn named(&self) -> [(&'static str, u64, bool); 3] {
-        [
-            ("evidence.evicted_sources", self.evicted_sources, true),
-            ("evidence.evicted_services", self.evicted_services, true),
-            ("evidence.beyond_largest", self.beyond_largest, true),
-        ]
-    }
-}
+use pending::{ServiceState, Source, empty_record, interest, sample, stamped, unanswered};
 
 mod lane {
     pub(super) const FRESH: usize = 0;
@@ -89,32 +46,6 @@ const MAX_PROBE_DATAGRAMS: u64 = 3;
 /// greetings are a few lines of 512 (RFC 5321). A passive FTP transfer, where the source says nothing either, is more.
 const MAX_BANNER_BYTES: u64 = 2_048;
 const TRACEROUTE_PORTS: std::ops::RangeInclusive<u16> = 33_434..=33_534;
-
-#[derive(Debug)]
-struct Source {
-    pending: Option<Box<EvidenceRecord>>,
-    /// Whether what is pending is worth sending.
-    telling: bool,
-    hot: bool,
-    /// Stands in the accumulator's list of sources with something pending.
-    listed: bool,
-    /// Distinct failed ports of late, up to the last step of [`HOT_FAILED_PORTS`].
-    failed_ports: Vec<u16>,
-    /// Distinct touched endpoints of late, up to [`PROVING_TOUCHES`].
-    touched: Vec<(IpAddr, u16)>,
-    /// Connections left without a word, up to [`PROVING_EMPTY_SESSIONS`], and when the first of them was.
-    empty: (u32, Timestamp),
-    last: Timestamp,
-}
-
-#[derive(Debug)]
-struct ServiceState {
-    pending: Box<EvidenceRecord>,
-    since: Timestamp,
-    told: Option<Timestamp>,
-    last_hot: Option<Timestamp>,
-    hot: bool,
-}
 
 /// Adds up observations per source and per own service, and gives the increments since it was last asked.
 ///
@@ -501,99 +432,6 @@ impl Accumulator {
     }
 }
 
-impl Source {
-    fn record(&mut self, observation: &Observation, start: Timestamp) -> &mut EvidenceRecord {
-        let record = self.pending.get_or_insert_with(|| {
-            let mut record = empty_record(Subject::Source(observation.flow.source), start);
-            record.first_packet = observation.since;
-            record
-        });
-        record.first_packet = record.first_packet.min(observation.since);
-        record.last_packet = record.last_packet.max(observation.at);
-        record
-    }
-
-    fn take(&mut self) -> Option<EvidenceRecord> {
-        (self.telling, self.hot) = (false, false);
-        self.pending.take().map(|record| *record)
-    }
-
-    /// Counts one more connection left without a word; whether they are so many that they prove their source.
-    fn floods(&mut self, now: Timestamp) -> bool {
-        let (count, since) = &mut self.empty;
-        if now.since(*since) >= EMPTY_SESSIONS_WITHIN {
-            (*count, *since) = (0, now);
-        }
-        *count = (*count + 1).min(PROVING_EMPTY_SESSIONS);
-        *count >= PROVING_EMPTY_SESSIONS
-    }
-
-    fn forget(&mut self, now: Timestamp, memory: Duration) {
-        if now.since(self.last) >= memory {
-            self.failed_ports.clear();
-            self.touched.clear();
-        }
-    }
-}
-
-impl ServiceState {
-    fn is_due(&mut self, now: Timestamp) -> bool {
-        if self.pending.counters == super::Counters::default() {
-            return false;
-        }
-        if unanswered(&self.pending) >= TELL_UNANSWERED_SYNS
-            || self.told.is_some_and(|told| now.since(told) < SERVICE_TELL_ON)
-        {
-            return true;
-        }
-        // Ordinary traffic: its handshakes have come, nothing is owed.
-        if now.since(self.since) >= SERVICE_HOLD {
-            let last_packet = self.pending.last_packet;
-            self.pending = empty_record(self.pending.subject, now);
-            self.pending.last_packet = last_packet;
-        }
-        false
-    }
-
-    fn take(&mut self, service: Service, now: Timestamp) -> EvidenceRecord {
-        self.hot = false;
-        if unanswered(&self.pending) >= TELL_UNANSWERED_SYNS {
-            self.told = Some(now);
-        }
-        let mut fresh = empty_record(Subject::Service(service), now);
-        fresh.last_packet = self.pending.last_packet;
-        *std::mem::replace(&mut self.pending, fresh)
-    }
-}
-
-fn empty_record(subject: Subject, start: Timestamp) -> Box<EvidenceRecord> {
-    Box::new(EvidenceRecord::new(subject, start, start))
-}
-
-fn stamped(mut record: EvidenceRecord, start: Timestamp, now: Timestamp) -> EvidenceRecord {
-    record.start = start.min(now);
-    record.end = now;
-    record.last_packet = record.last_packet.max(record.first_packet);
-    record
-}
-
-fn sample(record: &mut EvidenceRecord, flow: &Tuple) {
-    if record.flows.len() < MAX_SAMPLE_FLOWS {
-        let id = community_id(flow);
-        if !record.flows.contains(&id) {
-            record.flows.push(id);
-        }
-    }
-}
-
-/// SYNs that nobody completed and nothing refused.
-fn unanswered(record: &EvidenceRecord) -> u64 {
-    let answered = [Fact::ServiceHandshake, Fact::Refused];
-    answered.into_iter().fold(record.counters.get(Fact::ServiceSyn), |syns, fact| {
-        syns.saturating_sub(record.counters.get(fact))
-    })
-}
-
 /// Traceroute sends a datagram each to some dozens of ports from 33434 on, until one is refused by the host it asks
 /// about: what gets here looks like a scan and is none (Linux traceroute(8): up to 30 hops of 3 probes).
 fn is_traceroute(flow: &Tuple) -> bool {
@@ -605,18 +443,4 @@ fn is_stream(observation: &Observation, fact: Fact) -> bool {
     observation.flow.protocol == Protocol::UDP
         && fact == Fact::Silent
         && observation.packets > MAX_PROBE_DATAGRAMS
-}
-
-/// How telling a record is: what is proven or manifold before what anybody can spoof once.
-fn interest(record: &EvidenceRecord) -> u64 {
-    if matches!(record.subject, Subject::Service(_)) {
-        return u64::MAX;
-    }
-    let short: u64 = record.shapes.iter().map(|shape| shape.short_sessions).sum();
-    record
-        .failed_ports
-        .count()
-        .saturating_add(record.failed_hosts.count())
-        .saturating_add(record.touched.count().saturating_mul(8))
-        .saturating_add(short.saturating_mul(8))
 }

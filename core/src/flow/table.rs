@@ -12,6 +12,9 @@ use crate::{
 };
 use std::time::Duration;
 
+mod datagrams;
+mod segments;
+
 /// Lanes in which flows wait. Each has one timeout, so what is due stands in front.
 mod lane {
     /// A first SYN, by its time.
@@ -35,10 +38,6 @@ mod lane {
 /// Counters for the quota, by hash of the source: 16 KiB whatever the number of sources. Two sources that share a
 /// counter share a quota; the hash is keyed, so nobody chooses with whom.
 const QUOTA_COUNTERS: usize = 8_192;
-/// From 1024 on ports are not the system's (RFC 6335).
-const FIRST_USER_PORT: u16 = 1_024;
-/// User ports whose datagrams to another user port are answers: SSDP, WS-Discovery, mDNS, memcached, STUN.
-const ANSWERING_PORTS: [u16; 5] = [1_900, 3_478, 3_702, 5_353, 11_211];
 
 #[derive(Debug)]
 struct Flow {
@@ -340,233 +339,6 @@ impl FlowTable {
         }
         from_initiator
     }
-
-    fn tcp(&mut self, header: &Header, tcp: &Tcp, now: Timestamp, sink: &mut impl Sink) {
-        let tuple = Tuple {
-            source: header.source,
-            destination: header.destination,
-            protocol: header.protocol,
-            source_port: tcp.source_port,
-            destination_port: tcp.destination_port,
-        };
-        let (key, source_is_low) = FlowKey::of(&tuple);
-        let mut known = self.flows.find(&key);
-        if tcp.flags.is_bare_syn() {
-            let (packets, bytes) = (1, u64::from(header.ip_length));
-            sink.observe(&Observation { at: now, since: now, flow: tuple, what: What::Syn, packets, bytes });
-            // The same ports again for another connection: the old flow is over.
-            let other = known.and_then(|slot| self.flows.get(slot)).is_some_and(|flow| {
-                flow.connection.as_ref().is_none_or(|connection| connection.is_other_syn(tcp))
-            });
-            if let (true, Some(slot)) = (other, known) {
-                self.remove(slot, EndReason::Timeout, sink);
-                known = None;
-            }
-        }
-        let Some(slot) = known else { return self.first_segment(&tuple, header, tcp, sink) };
-        let from_initiator = self.note(slot, source_is_low, header, tcp.flags, sink);
-        if tcp.flags.is_stealth() {
-            return self.stealth_in_flow(slot, from_initiator, now, sink);
-        }
-        let Some(flow) = self.flows.get_mut(slot) else { return };
-        let Some(connection) = flow.connection.as_mut() else { return };
-        let step = connection.segment(from_initiator, tcp, now);
-        let phase = connection.phase;
-        self.carry_out(slot, step, phase, now, sink);
-    }
-
-    fn first_segment(&mut self, tuple: &Tuple, header: &Header, tcp: &Tcp, sink: &mut impl Sink) {
-        let flags = tcp.flags;
-        if flags.is_stealth() {
-            let opening = Opening::spent(*tuple);
-            if let Some(slot) = self.open(&opening, header, flags, sink) {
-                self.fail(slot, What::Stealth, self.now, sink);
-            }
-        } else if flags.is_bare_syn() {
-            let opening = Opening {
-                lane: lane::OPENING,
-                connection: Some(Connection::opened(tcp)),
-                ..Opening::spent(*tuple)
-            };
-            self.open(&opening, header, flags, sink);
-        } else if flags.is_syn_ack() {
-            // Backscatter, a reflection, or a SYN we missed: who asked is not known.
-            self.counts.stray_syn_ack += 1;
-        } else if flags.has(TcpFlags::RST) {
-            self.counts.stray_reset += 1;
-        } else {
-            // Begun before us: the lower port is taken for the service's.
-            let reversed = tcp.source_port < tcp.destination_port;
-            let opening = Opening {
-                reversed,
-                picked_up: true,
-                connection: Some(if reversed || tcp.payload_length > 0 {
-                    Connection::picked_up(tcp)
-                } else {
-                    Connection::picked_up_at_bare_ack(tcp)
-                }),
-                ..Opening::spent(*tuple)
-            };
-            self.open(&opening, header, flags, sink);
-        }
-    }
-
-    /// A probe that reuses the ports of a flow that is not a live connection.
-    fn stealth_in_flow(&mut self, slot: Slot, from_initiator: bool, now: Timestamp, sink: &mut impl Sink) {
-        let Some(flow) = self.flows.get_mut(slot) else { return };
-        let phase = flow.connection.as_ref().map(|connection| connection.phase);
-        let live = matches!(phase, Some(Phase::Established | Phase::SynReceived));
-        if from_initiator && !live && !flow.picked_up {
-            self.fail(slot, What::Stealth, now, sink);
-        } else {
-            self.counts.bad_sequence += 1;
-        }
-    }
-
-    fn carry_out(&mut self, slot: Slot, step: Step, phase: Phase, now: Timestamp, sink: &mut impl Sink) {
-        match step {
-            Step::Nothing => {
-                // Picked up in its middle, and now seen in both directions.
-                let becomes_two_way = phase == Phase::PickedUp
-                    && self.flows.get(slot).is_some_and(|flow| {
-                        flow.lane != lane::CONNECTED
-                            && flow.to_client.packets > 0
-                            && flow.to_server.packets > 0
-                    });
-                if becomes_two_way {
-                    self.connect(slot, lane::CONNECTED, sink);
-                }
-            }
-            Step::Rejected => self.counts.bad_sequence += 1,
-            Step::SynAck => {
-                self.observe(slot, What::SynAck, now, sink);
-                if let Some(flow) = self.flows.get_mut(slot) {
-                    flow.last = now;
-                }
-                self.park(slot, lane::HALF_OPEN);
-            }
-            Step::Handshake => {
-                self.observe(slot, What::Handshake, now, sink);
-                self.connect(slot, lane::CONNECTED, sink);
-            }
-            Step::HandshakeAndEnd(session) => {
-                self.observe(slot, What::Handshake, now, sink);
-                self.observe(slot, What::Ended(session), now, sink);
-                let to = if phase == Phase::Closed { lane::CLOSED } else { lane::CONNECTED };
-                self.connect(slot, to, sink);
-            }
-            Step::End(session) => {
-                self.observe(slot, What::Ended(session), now, sink);
-                if phase == Phase::Closed {
-                    self.park(slot, lane::CLOSED);
-                }
-            }
-            Step::Refused => self.fail(slot, What::Refused, now, sink),
-            Step::HalfOpen => self.fail(slot, What::HalfOpen, now, sink),
-            Step::Probe => {
-                if let Some(flow) = self.flows.get_mut(slot) {
-                    // There never was a connection to be in the middle of.
-                    flow.picked_up = false;
-                }
-                self.fail(slot, What::Stealth, now, sink);
-            }
-            Step::Close => {
-                let two_way = self
-                    .flows
-                    .get(slot)
-                    .is_some_and(|flow| matches!(flow.lane, lane::CONNECTED | lane::CLOSED));
-                self.park(slot, if two_way { lane::CLOSED } else { lane::SPENT });
-            }
-        }
-    }
-
-    fn connect(&mut self, slot: Slot, to: usize, sink: &mut impl Sink) {
-        // Out of the way first, so that making room cannot take this very flow.
-        if let Some(flow) = self.flows.get_mut(slot) {
-            flow.last = self.now;
-        }
-        self.make_room_for_two_way(sink);
-        self.park(slot, to);
-    }
-
-    fn udp(&mut self, header: &Header, udp: &Udp, now: Timestamp, sink: &mut impl Sink) {
-        if is_group(header.destination) {
-            return;
-        }
-        let tuple = Tuple {
-            source: header.source,
-            destination: header.destination,
-            protocol: header.protocol,
-            source_port: udp.source_port,
-            destination_port: udp.destination_port,
-        };
-        self.datagram(&tuple, header, is_answer(udp), What::UdpAttempt, now, sink);
-    }
-
-    fn icmp(&mut self, header: &Header, icmp: &Icmp, now: Timestamp, sink: &mut impl Sink) {
-        let (identifier, is_reply) = match icmp.meaning {
-            IcmpMeaning::EchoRequest { identifier } => (identifier, false),
-            IcmpMeaning::EchoReply { identifier } => (identifier, true),
-            IcmpMeaning::Unreachable(Some(about)) => return self.unreachable(header, &about, now, sink),
-            IcmpMeaning::Unreachable(None) | IcmpMeaning::Other => return,
-        };
-        if is_group(header.destination) {
-            return;
-        }
-        let tuple = Tuple {
-            source: header.source,
-            destination: header.destination,
-            protocol: header.protocol,
-            source_port: identifier,
-            destination_port: identifier,
-        };
-        self.datagram(&tuple, header, is_reply, What::IcmpEcho, now, sink);
-    }
-
-    fn datagram(
-        &mut self,
-        tuple: &Tuple,
-        header: &Header,
-        is_answer: bool,
-        first: What,
-        now: Timestamp,
-        sink: &mut impl Sink,
-    ) {
-        let (key, source_is_low) = FlowKey::of(tuple);
-        let Some(slot) = self.flows.find(&key) else {
-            // An answer whose question we did not see makes nobody a source.
-            let opening = Opening {
-                lane: if is_answer { lane::SPENT } else { lane::ONE_WAY },
-                reversed: is_answer,
-                picked_up: is_answer,
-                ..Opening::spent(*tuple)
-            };
-            if let Some(slot) = self.open(&opening, header, TcpFlags::default(), sink)
-                && !is_answer
-            {
-                self.observe(slot, first, now, sink);
-            }
-            return;
-        };
-        let from_initiator = self.note(slot, source_is_low, header, TcpFlags::default(), sink);
-        let lane = self.flows.get(slot).map(|flow| flow.lane);
-        let one_way = matches!(lane, Some(lane::ONE_WAY | lane::SPENT));
-        let both = self.flows.get(slot).is_some_and(|f| f.to_client.packets > 0 && f.to_server.packets > 0);
-        if one_way && both && (!from_initiator || lane == Some(lane::SPENT)) {
-            self.connect(slot, lane::DATAGRAMS, sink);
-        }
-    }
-
-    /// An ICMP error about a try of ours that still waits for its answer.
-    fn unreachable(&mut self, header: &Header, about: &Tuple, now: Timestamp, sink: &mut impl Sink) {
-        let (key, source_is_low) = FlowKey::of(about);
-        let Some(slot) = self.flows.find(&key) else { return };
-        let Some(flow) = self.flows.get(slot) else { return };
-        let waits = matches!(flow.lane, lane::OPENING | lane::ONE_WAY);
-        if waits && flow.initiator_is_low == source_is_low && header.destination == about.source {
-            self.fail(slot, What::Refused, now, sink);
-        }
-    }
 }
 
 /// A flow about to be made.
@@ -621,18 +393,4 @@ fn presented(key: &FlowKey, flow: &Flow) -> Tuple {
         _ => {}
     }
     tuple
-}
-
-/// A datagram from a port that answers to one that asks.
-fn is_answer(udp: &Udp) -> bool {
-    let answers = udp.source_port < FIRST_USER_PORT || ANSWERING_PORTS.contains(&udp.source_port);
-    answers && udp.destination_port >= FIRST_USER_PORT && udp.source_port != udp.destination_port
-}
-
-/// Multicast and limited broadcast: no single host is tried.
-fn is_group(address: std::net::IpAddr) -> bool {
-    match address {
-        std::net::IpAddr::V4(address) => address.is_multicast() || address.is_broadcast(),
-        std::net::IpAddr::V6(address) => address.is_multicast(),
-    }
 }
