@@ -1,7 +1,7 @@
 //! Puts the responder together: the only file that knows all its parts.
 
 use crate::{
-    backend::{Backend, Memory, Nftables},
+    backend::{Backend, Firewall},
     config::{BackendKind, ResponderConfig},
     enforcer::Enforcer,
     enroll,
@@ -31,10 +31,11 @@ pub struct Running {
 ///
 /// Errors: what is missing (identity, privilege, `nft`, address in use), in words for the operator.
 pub async fn run(config: ResponderConfig, drain: Drain) -> anyhow::Result<Running> {
-    match config.backend {
-        BackendKind::Nftables => run_with(Nftables::default(), config, drain).await,
-        BackendKind::Memory => run_with(Memory::default(), config, drain).await,
-    }
+    let firewall = match config.backend {
+        BackendKind::Nftables => Firewall::Nftables(Box::default()),
+        BackendKind::Memory => Firewall::Memory(Box::default()),
+    };
+    run_with(firewall, config, drain).await
 }
 
 /// The same with a backend of the caller's.

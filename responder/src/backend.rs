@@ -1,10 +1,15 @@
 //! What enforces: a firewall that takes actions in one transaction and can be read back.
 
+mod firewall;
 pub mod memory;
 pub mod nftables;
+mod process;
+mod treatment;
 
+pub use firewall::Firewall;
 pub use memory::Memory;
 pub use nftables::Nftables;
+pub use treatment::{Log, Refusal, Treatment};
 
 use netguard_core::{
     plan::{Action, Actual, Element},
@@ -44,8 +49,21 @@ pub trait Backend: Send {
     fn without_effect(&mut self, elements: &[Element])
     -> impl Future<Output = Vec<(Element, String)>> + Send;
 
-    /// Whether somebody else changed the firewall since the last [`Self::open`] or [`Self::apply`].
-    fn changed_by_others(&mut self) -> bool;
+    /// Why this element cannot be enforced here at all, if so: asked before it is planned, and told to the operator.
+    fn cannot(&self, element: &Element) -> Option<String> {
+        let _ = element;
+        None
+    }
+
+    /// Whether somebody else changed the firewall since the last [`Self::open`] or [`Self::apply`]. Asked several
+    /// times a second, so it must cost little.
+    fn changed_by_others(&mut self) -> impl Future<Output = bool> + Send;
+
+    /// Returns as soon as the firewall tells that somebody changed it; never, where it tells nothing. May be dropped
+    /// and asked anew at any time without losing a change.
+    fn changed(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
 
     /// Removes everything of ours.
     fn flush(&mut self) -> impl Future<Output = Result<(), BackendError>> + Send;
@@ -54,6 +72,24 @@ pub trait Backend: Send {
     fn counters(&self) -> Counters {
         Counters::default()
     }
+
+    /// What elements stopped since they are held: those that stopped anything, most packets first, at most `limit`.
+    /// Empty where the firewall does not count by element.
+    fn stopped(
+        &mut self,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<(Element, Stopped)>, BackendError>> + Send {
+        let _ = limit;
+        std::future::ready(Ok(Vec::new()))
+    }
+}
+
+/// What one element stopped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stopped {
+    pub packets: u64,
+    /// Of the packets from their network header on.
+    pub bytes: u64,
 }
 
 /// What [`Backend::open`] found.
@@ -78,10 +114,8 @@ pub struct Counters {
 /// Why a firewall did not do what it was asked. The text says what to check.
 #[derive(Debug, thiserror::Error)]
 pub enum BackendError {
-    #[error(
-        "the program `nft` is not here: install it with `apt-get install nftables` (or `dnf install nftables`)"
-    )]
-    NftMissing,
+    #[error("the program `{program}` is not here: install it with `apt-get install {package}`")]
+    ProgramMissing { program: &'static str, package: &'static str },
     #[error(
         "no permission to change the firewall: run as root, or give the service CAP_NET_ADMIN \
          (systemd: AmbientCapabilities=CAP_NET_ADMIN; containers: --cap-add NET_ADMIN)"
@@ -96,12 +130,12 @@ pub enum BackendError {
          `netguard-responder resume` switches it on again"
     )]
     SwitchedOff,
-    #[error("nft refused the transaction: {0}")]
-    Refused(String),
-    #[error("nft did not finish within {} s and was killed", .0.as_secs())]
-    TimedOut(Duration),
-    #[error("nft could not be run: {0}")]
-    Process(io::Error),
+    #[error("{program} refused: {why}")]
+    Refused { program: &'static str, why: String },
+    #[error("{program} did not finish within {} s and was killed", .limit.as_secs())]
+    TimedOut { program: &'static str, limit: Duration },
+    #[error("{program} could not be run: {source}")]
+    Process { program: &'static str, source: io::Error },
     #[error("the kernel's answer about the firewall could not be read: {0}")]
     Netlink(io::Error),
     #[error("the firewall holds something unexpected: {0}")]

@@ -143,7 +143,8 @@ impl<B: Backend> Enforcer<B> {
         // Its own timeout took it by now.
         self.actual.elements.retain(|_, expires_at| *expires_at > now);
         let scope = if self.resync { Scope::All } else { Scope::Touched(&self.touched) };
-        let layout = Layout::of(self.mirror.desired(), now, scope);
+        let layout =
+            Layout::within(self.mirror.desired(), now, scope, |element| self.backend.cannot(element));
         let actions = layout.diff(&self.actual);
         if !actions.is_empty() {
             self.backend.apply(&actions, now).await?;
@@ -241,7 +242,8 @@ impl<B: Backend> Enforcer<B> {
             return drift;
         }
         let now = clock();
-        let layout = Layout::of(self.mirror.desired(), now, Scope::All);
+        let layout =
+            Layout::within(self.mirror.desired(), now, Scope::All, |element| self.backend.cannot(element));
         let soon = now.saturating_add(EXPIRY_TOLERANCE);
         let mut actions = layout.diff(&self.actual);
         if !connected {

@@ -242,7 +242,7 @@ impl<B: Backend> Service<B> {
 
     async fn look(&mut self) {
         let since = self.verified_at.elapsed();
-        let changed = since >= VERIFY_AT_MOST_EVERY && self.enforcer.backend_mut().changed_by_others();
+        let changed = since >= VERIFY_AT_MOST_EVERY && self.enforcer.backend_mut().changed_by_others().await;
         let waiting = self.enforcer.is_pending();
         if changed || waiting || since >= VERIFY_EVERY {
             self.verified_at = Instant::now();

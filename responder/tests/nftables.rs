@@ -152,9 +152,9 @@ fn what_others_break_is_noticed_and_put_right() {
             ("flush ruleset", "table inet netguard was missing"),
         ];
         for (damage, fault) in faults {
-            assert!(!backend.changed_by_others());
+            assert!(!backend.changed_by_others().await);
             run(&["nft", damage]);
-            assert!(backend.changed_by_others(), "{damage}");
+            assert!(backend.changed_by_others().await, "{damage}");
             let survey = backend.open(now()).await.unwrap();
             assert_eq!(survey.repaired, [fault], "{damage}");
             bring(&mut backend, &wanted).await;
@@ -164,7 +164,7 @@ fn what_others_break_is_noticed_and_put_right() {
             "nft",
             "delete element inet netguard block4 { 192.0.2.1 }; add element inet netguard block4 { 192.0.2.77 }",
         ]);
-        assert!(backend.changed_by_others());
+        assert!(backend.changed_by_others().await);
         bring(&mut backend, &wanted).await;
         run(&[
             "nft",
@@ -199,7 +199,7 @@ fn switched_off_by_hand_it_stays_off() {
         for _ in 0..2 {
             backend.switch_off().await.unwrap();
         }
-        assert!(backend.changed_by_others());
+        assert!(backend.changed_by_others().await);
         assert!(matches!(backend.open(now()).await, Err(BackendError::SwitchedOff)));
         assert!(!run(&["nft", "list", "ruleset"]).contains("table inet netguard {"));
         for _ in 0..2 {
@@ -218,7 +218,7 @@ fn what_is_missing_is_said() {
     let opened = async_inside(&namespaces.host, || async {
         Nftables::with_program("/nonexistent/nft".into()).open(now()).await
     });
-    assert!(matches!(opened, Err(BackendError::NftMissing)), "{opened:?}");
+    assert!(matches!(opened, Err(BackendError::ProgramMissing { .. })), "{opened:?}");
     let check = std::process::Command::new("ip")
         .args(["netns", "exec", &namespaces.host, "setpriv", "--bounding-set=-net_admin"])
         .args([env!("CARGO_BIN_EXE_netguard-responder"), "check"])

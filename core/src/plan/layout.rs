@@ -47,13 +47,24 @@ pub struct Layout {
 impl Layout {
     #[must_use]
     pub fn of(desired: &Desired, now: Timestamp, scope: Scope<'_>) -> Self {
+        Self::within(desired, now, scope, |_| None)
+    }
+
+    /// For a firewall that cannot enforce everything: `cannot` says why not, in words for the operator.
+    #[must_use]
+    pub fn within(
+        desired: &Desired,
+        now: Timestamp,
+        scope: Scope<'_>,
+        cannot: impl Fn(&Element) -> Option<String>,
+    ) -> Self {
         let mut layout = Self { throttle_per_minute: desired.throttle_per_minute(), ..Self::default() };
         match scope {
             Scope::All => {
                 let mut wide: Vec<(Element, Prefix, Timestamp)> = Vec::new();
                 for entry in desired.entries() {
                     let element = Element { verb: entry.verb, target: entry.target };
-                    if let Some(expires_at) = layout.admit(desired, &element, now) {
+                    if let Some(expires_at) = layout.admit(desired, &element, now, &cannot) {
                         match element.wide_prefix() {
                             Some(prefix) => wide.push((element, prefix, expires_at)),
                             None => {
@@ -82,7 +93,7 @@ impl Layout {
                 let mut wide = Vec::new();
                 for region in &regions {
                     if region.wide_prefix().is_none() {
-                        if let Some(expires_at) = layout.admit(desired, region, now) {
+                        if let Some(expires_at) = layout.admit(desired, region, now, &cannot) {
                             layout.elements.insert(*region, expires_at);
                         }
                         continue;
@@ -90,7 +101,7 @@ impl Layout {
                     for entry in desired.within(region) {
                         let element = Element { verb: entry.verb, target: entry.target };
                         let Some(prefix) = element.wide_prefix() else { continue };
-                        if let Some(expires_at) = layout.admit(desired, &element, now) {
+                        if let Some(expires_at) = layout.admit(desired, &element, now, &cannot) {
                             wide.push((element, prefix, expires_at));
                         }
                     }
@@ -121,7 +132,13 @@ impl Layout {
     }
 
     /// The entry's expiry when it may be enforced now. The never-block list is asked last.
-    fn admit(&mut self, desired: &Desired, element: &Element, now: Timestamp) -> Option<Timestamp> {
+    fn admit(
+        &mut self,
+        desired: &Desired,
+        element: &Element,
+        now: Timestamp,
+        cannot: &impl Fn(&Element) -> Option<String>,
+    ) -> Option<Timestamp> {
         let entry = desired.entry(element)?;
         if entry.expires_at <= now {
             return None;
@@ -135,7 +152,7 @@ impl Layout {
             }),
             Target::Service(_) => None,
         };
-        match why {
+        match why.or_else(|| cannot(element)) {
             None => Some(entry.expires_at),
             Some(why) => {
                 self.not_effective.push(NotEffective { element: *element, decision: entry.decision, why });

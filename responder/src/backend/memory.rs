@@ -87,7 +87,7 @@ impl Backend for Memory {
         Vec::new()
     }
 
-    fn changed_by_others(&mut self) -> bool {
+    async fn changed_by_others(&mut self) -> bool {
         self.changed_by_others
     }
 

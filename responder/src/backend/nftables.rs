@@ -9,14 +9,13 @@ mod check;
 pub(crate) mod kernel;
 mod listing;
 mod netlink;
-mod process;
 mod ruleset;
 mod script;
 mod sets;
 
 pub use check::{Finding, check};
 
-use super::{Backend, BackendError, Counters, Survey};
+use super::{Backend, BackendError, Counters, Survey, process::Program};
 use listing::Listing;
 use netguard_core::{
     decision::{Target, Verb},
@@ -27,7 +26,6 @@ use netguard_core::{
     time::Timestamp,
 };
 use netlink::{Netlink, RawElement};
-use process::Nft;
 use ruleset::{OFF_TABLE, Shape, TABLE, UNTRACK};
 use sets::Set;
 use std::{
@@ -57,6 +55,27 @@ pub struct Nftables {
     counters: Counters,
 }
 
+/// The `nft` program.
+#[derive(Debug)]
+struct Nft(Program);
+
+impl Nft {
+    /// Carries out `script` as one transaction.
+    async fn transact(&self, script: &str) -> Result<(), BackendError> {
+        self.0.run(&["-f", "-"], script).await.map(|_| ())
+    }
+
+    /// Asks the kernel whether it would take `script`, without doing it.
+    async fn would_take(&self, script: &str) -> Result<(), BackendError> {
+        self.0.run(&["-c", "-f", "-"], script).await.map(|_| ())
+    }
+
+    /// The program's own version line.
+    async fn version(&self) -> Result<Vec<u8>, BackendError> {
+        self.0.run(&["--version"], "").await
+    }
+}
+
 impl Default for Nftables {
     fn default() -> Self {
         Self::with_program("nft".into())
@@ -68,7 +87,7 @@ impl Nftables {
     #[must_use]
     pub fn with_program(program: OsString) -> Self {
         Self {
-            nft: Nft::new(program),
+            nft: Nft(Program::new("nft", "nftables").at(program)),
             netlink: None,
             shape: Shape { throttle_per_minute: Policy::default().throttle_per_minute, synproxy: false },
             shielded: BTreeSet::new(),
@@ -127,12 +146,12 @@ impl Nftables {
     async fn build(&mut self, now: Timestamp) -> Result<(), BackendError> {
         let script = self.shape.script();
         let refused = match self.nft.transact(&script).await {
-            Err(BackendError::Refused(why)) => why,
+            Err(BackendError::Refused { why, .. }) => why,
             other => return other,
         };
         if self.list()?.is_none() {
             // There was nothing to be in the way: building it anew would be refused the same way.
-            return Err(BackendError::Refused(refused));
+            return Err(BackendError::Refused { program: "nft", why: refused });
         }
         let mut held = BTreeMap::new();
         for &set in Set::ALL {
@@ -241,7 +260,7 @@ impl Backend for Nftables {
     async fn open(&mut self, now: Timestamp) -> Result<Survey, BackendError> {
         if self.generation.is_none() {
             // Reading needs no nft, but a responder that cannot write has to say so at its start.
-            self.nft.run(&["--version"], "").await?;
+            self.nft.version().await?;
         }
         if self.is_switched_off()? {
             return Err(BackendError::SwitchedOff);
@@ -362,7 +381,7 @@ impl Backend for Nftables {
         without
     }
 
-    fn changed_by_others(&mut self) -> bool {
+    async fn changed_by_others(&mut self) -> bool {
         let known = self.generation;
         match self.netlink().and_then(|netlink| netlink.generation().map_err(unread)) {
             Ok(now) => known != Some(now),

@@ -49,7 +49,7 @@ impl Backend for Glass {
         tokio::time::sleep(takes).await;
         let mut inside = self.0.lock().await;
         if inside.broken {
-            return Err(BackendError::Refused("broken".into()));
+            return Err(BackendError::Refused { program: "nft", why: "broken".into() });
         }
         inside.transactions += 1;
         inside.memory.apply(actions, now).await
@@ -68,8 +68,8 @@ impl Backend for Glass {
         shields.map(|element| (*element, "no cookies".to_owned())).collect()
     }
 
-    fn changed_by_others(&mut self) -> bool {
-        self.0.try_lock().is_ok_and(|mut inside| inside.memory.changed_by_others())
+    async fn changed_by_others(&mut self) -> bool {
+        self.0.lock().await.memory.changed_by_others().await
     }
 
     async fn flush(&mut self) -> Result<(), BackendError> {

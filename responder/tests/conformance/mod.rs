@@ -104,7 +104,7 @@ async fn holds_everything_there_is(backend: &mut impl Backend) {
     let mut wanted = desired(&everything);
     let held = bring(backend, &wanted).await;
     assert_eq!(held.elements.len(), everything.len() - 2);
-    assert!(!backend.changed_by_others());
+    assert!(!backend.changed_by_others().await);
 
     wanted.change(netguard_core::ledger::Change::ThrottlePerMinute(7));
     assert_eq!(bring(backend, &wanted).await.throttle_per_minute, Some(7));

@@ -18,7 +18,7 @@ pub async fn check(nftables: &mut Nftables) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut note = |what, essential, state| findings.push(Finding { what, essential, state });
 
-    let version = nftables.nft.run(&["--version"], "").await;
+    let version = nftables.nft.version().await;
     let present = version.is_ok();
     note(
         "nft",

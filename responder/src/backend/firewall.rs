@@ -1,0 +1,75 @@
+//! The firewall that was chosen, as one type: all that asks a backend asks this.
+
+use super::{Backend, BackendError, Counters, Memory, Nftables, Stopped, Survey};
+use netguard_core::{
+    plan::{Action, Element},
+    time::Timestamp,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Any of the backends.
+#[derive(Debug)]
+pub enum Firewall {
+    Nftables(Box<Nftables>),
+    Memory(Box<Memory>),
+}
+
+/// The same call to whichever backend it is.
+macro_rules! ask {
+    ($self:expr, $backend:ident => $call:expr) => {
+        match $self {
+            Firewall::Nftables($backend) => $call,
+            Firewall::Memory($backend) => $call,
+        }
+    };
+}
+
+impl Backend for Firewall {
+    fn name(&self) -> &'static str {
+        ask!(self, backend => backend.name())
+    }
+
+    async fn open(&mut self, now: Timestamp) -> Result<Survey, BackendError> {
+        ask!(self, backend => backend.open(now).await)
+    }
+
+    async fn apply(&mut self, actions: &[Action], now: Timestamp) -> Result<(), BackendError> {
+        ask!(self, backend => backend.apply(actions, now).await)
+    }
+
+    async fn read(
+        &mut self,
+        elements: &BTreeSet<Element>,
+        now: Timestamp,
+    ) -> Result<BTreeMap<Element, Timestamp>, BackendError> {
+        ask!(self, backend => backend.read(elements, now).await)
+    }
+
+    async fn without_effect(&mut self, elements: &[Element]) -> Vec<(Element, String)> {
+        ask!(self, backend => backend.without_effect(elements).await)
+    }
+
+    fn cannot(&self, element: &Element) -> Option<String> {
+        ask!(self, backend => backend.cannot(element))
+    }
+
+    async fn changed_by_others(&mut self) -> bool {
+        ask!(self, backend => backend.changed_by_others().await)
+    }
+
+    async fn changed(&mut self) {
+        ask!(self, backend => backend.changed().await);
+    }
+
+    async fn flush(&mut self) -> Result<(), BackendError> {
+        ask!(self, backend => backend.flush().await)
+    }
+
+    fn counters(&self) -> Counters {
+        ask!(self, backend => backend.counters())
+    }
+
+    async fn stopped(&mut self, limit: usize) -> Result<Vec<(Element, Stopped)>, BackendError> {
+        ask!(self, backend => backend.stopped(limit).await)
+    }
+}
