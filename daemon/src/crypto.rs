@@ -11,7 +11,7 @@ use std::sync::{Arc, LazyLock};
 use webpki::ring as algorithm;
 
 /// ECDSA P-256 and P-384, and Ed25519; nothing of RSA.
-const ALGORITHMS: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
+pub(crate) const ALGORITHMS: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
     all: &[
         algorithm::ECDSA_P256_SHA256,
         algorithm::ECDSA_P256_SHA384,
@@ -51,3 +51,33 @@ pub(crate) fn reason(error: &rustls::Error) -> String {
         other => other.to_string(),
     }
 }
+
+/// The signature part of a certificate verifier: TLS 1.3 alone, and nothing but [`ALGORITHMS`]. Servers' and clients'
+/// verifiers are two traits of rustls that ask for the same three methods.
+macro_rules! tls13_signatures {
+    () => {
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &rustls_pki_types::CertificateDer<'_>,
+            _: &rustls::DigitallySignedStruct,
+        ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+            Err(rustls::Error::General("TLS 1.2 is not spoken here".to_owned()))
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            certificate: &rustls_pki_types::CertificateDer<'_>,
+            signature: &rustls::DigitallySignedStruct,
+        ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+            let algorithms = &crate::crypto::ALGORITHMS;
+            rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+            crate::crypto::ALGORITHMS.supported_schemes()
+        }
+    };
+}
+pub(crate) use tls13_signatures;

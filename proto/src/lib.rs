@@ -4,6 +4,7 @@
 //! Invariant: nothing that came over the wire is used before a `TryFrom` in [`convert`] has checked it.
 
 pub mod convert;
+pub mod enrolment;
 
 // Generated code refers from one package to the other by its path, so the modules mirror the packages.
 #[allow(

@@ -3,13 +3,10 @@
 use netguard_core::identity::Role;
 use netguard_daemon::{
     client,
-    identity::{Certified, Identity, enrol},
+    identity::{Certified, Identity, Joining, enrol},
     renewal::Renewed,
 };
-use netguard_proto::{
-    COORDINATOR_SERVER_NAME,
-    v1::{EnrollRequest, RenewRequest, enroll_service_client::EnrollServiceClient},
-};
+use netguard_proto::{COORDINATOR_SERVER_NAME, enrolment};
 use std::path::Path;
 
 /// Enrols this host as a sensor with `token` at `server` (`host:port`); the identity goes to `<data_dir>/identity`.
@@ -20,15 +17,8 @@ pub async fn enroll(
     data_dir: &Path,
 ) -> anyhow::Result<Identity> {
     enrol(server, token, COORDINATOR_SERVER_NAME, &data_dir.join("identity"), async |joining| {
-        let request = EnrollRequest {
-            token: joining.token,
-            csr: joining.csr,
-            wished_id: id.unwrap_or_default().to_owned(),
-            role: Role::Sensor.name().to_owned(),
-            ..EnrollRequest::default()
-        };
-        let asked = EnrollServiceClient::new(joining.channel).enroll(request).await;
-        let answer = asked.map_err(|status| anyhow::anyhow!("{}", status.message()))?.into_inner();
+        let Joining { channel, token, csr } = joining;
+        let answer = enrolment::enroll(channel, Role::Sensor, token, csr, id).await?;
         Ok(Certified { cert_chain_pem: answer.certificate, ca_pem: answer.agents_ca })
     })
     .await
@@ -41,6 +31,6 @@ pub async fn renew(
     csr: Vec<u8>,
 ) -> anyhow::Result<Renewed> {
     let (_, channel) = endpoints.connect(identity).await?;
-    let answer = EnrollServiceClient::new(channel).renew(RenewRequest { csr }).await?.into_inner();
+    let answer = enrolment::renew(channel, csr).await?;
     Ok(Renewed { cert_chain_pem: answer.certificate, ca_pem: Some(answer.agents_ca) })
 }
