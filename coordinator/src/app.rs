@@ -20,9 +20,9 @@ use netguard_core::{identity::Role, net::Prefix, time::Timestamp};
 use netguard_daemon::{
     drain::Drain,
     identity::Identity,
-    metrics::{self, Metrics},
+    metrics::{self, Dropped, Metrics},
     readiness::{Blocker, Readiness},
-    server::{self, PeerInfo},
+    server::{self, ConductLayer, PeerInfo},
 };
 use netguard_proto::{
     MAX_MESSAGE_BYTES,
@@ -42,6 +42,9 @@ const DRAIN: Duration = Duration::from_secs(10);
 const MAX_ENROL_BYTES: usize = 64 << 10;
 /// Calls one connection may have under way; streams that run count as long as they have not answered.
 const CALLS_PER_CONNECTION: usize = 64;
+/// The stages what a listener refuses is counted under.
+const AGENTS: &str = "agents_listener";
+const PEERS: &str = "peers_listener";
 
 /// A coordinator that runs.
 #[derive(Debug)]
@@ -71,8 +74,8 @@ pub async fn run(config: Config, drain: Drain) -> anyhow::Result<Running> {
     let mut metrics = Metrics::new("coordinator", env!("CARGO_PKG_VERSION"));
     let readiness = Readiness::new();
     let without_leader = readiness.block("leader");
-    let agents = server::bind(config.listen.agents).await?.counted("agents_listener", metrics.dropped());
-    let peers = server::bind(config.listen.peers).await?.counted("peers_listener", metrics.dropped());
+    let agents = server::bind(config.listen.agents).await?.counted(AGENTS, metrics.dropped());
+    let peers = server::bind(config.listen.peers).await?.counted(PEERS, metrics.dropped());
     let (agents_address, peers_address) = (agents.local_addr()?, peers.local_addr()?);
     node.advertise_agents =
         config.advertise.agents.unwrap_or(node.advertise_agents).with_port_if_open(agents_address.port());
@@ -95,10 +98,16 @@ pub async fn run(config: Config, drain: Drain) -> anyhow::Result<Running> {
     let registry: Arc<dyn Registry> = Arc::new(LedgerRegistry::new(consensus.clone(), node.cluster.clone()));
     drain.spawn(sessions.clone().watch(registry.clone(), wall_clock::now, stop.clone()));
 
-    let listener =
-        Listener { registry, sessions: sessions.clone(), presence: presence.clone(), access: access.clone() };
+    let listener = Listener {
+        registry,
+        sessions: sessions.clone(),
+        presence: presence.clone(),
+        access: access.clone(),
+        dropped: metrics.dropped(),
+    };
     let incoming = server::incoming(peers, own.peers_tls.clone());
-    let router = listener.server().add_service(consensus.raft_service()).add_service(flow.cluster_service());
+    let router =
+        listener.server(PEERS).add_service(consensus.raft_service()).add_service(flow.cluster_service());
     drain.spawn(serve(router, incoming, drain.clone(), "peers"));
 
     let configured: Vec<Prefix> = config.never_block.iter().map(|text| text.0).collect();
@@ -113,7 +122,7 @@ pub async fn run(config: Config, drain: Drain) -> anyhow::Result<Running> {
     health.set_serving::<AdminServiceServer<Admin>>().await;
     let incoming = server::incoming(agents, own.agents_tls.clone());
     let router = listener
-        .server()
+        .server(AGENTS)
         .add_service(serving)
         .add_service(flow.sensor_service())
         .add_service(flow.responder_service())
@@ -194,13 +203,15 @@ struct Listener {
     sessions: Sessions,
     presence: Presence,
     access: AccessMetrics,
+    dropped: Dropped,
 }
 
-type Layered = tonic::transport::Server<Stack<AuthoriseLayer, NoLayer>>;
+type Layered = tonic::transport::Server<Stack<AuthoriseLayer, Stack<ConductLayer, NoLayer>>>;
 
 impl Listener {
-    /// A server that authorises every call before any service of it runs.
-    fn server(&self) -> Layered {
+    /// A server that authorises every call before any service of it runs, and takes no nonsense; what it refuses is
+    /// counted under `stage`.
+    fn server(&self, stage: &'static str) -> Layered {
         let (presence, access) = (self.presence.clone(), self.access.clone());
         let authorise = AuthoriseLayer::new(
             self.registry.clone(),
@@ -210,7 +221,8 @@ impl Listener {
             move |caller: &Caller| presence.note(caller.spiffe.role, caller.remote.ip()),
             move |reason| access.refused(reason),
         );
-        server::grpc().concurrency_limit_per_connection(CALLS_PER_CONNECTION).layer(authorise)
+        let conduct = ConductLayer::new(stage, self.dropped.clone());
+        server::grpc().concurrency_limit_per_connection(CALLS_PER_CONNECTION).layer(conduct).layer(authorise)
     }
 }
 

@@ -2,14 +2,16 @@
 //!
 //! Invariants: TLS 1.3 only, no resumption, no early data, so every connection proves its certificate anew. A handshake
 //! runs in its own task and ends within 5 s; connections are bounded in all, per address, and before they have shown who
-//! they are. No error of one connection, and no error of accepting, ends the listener.
+//! they are; a connection that twice sends what is no message is ended. No error of one connection, and no error of accepting, ends the listener.
 
 mod accept;
+mod conduct;
 mod slots;
 mod stream;
 mod tls;
 
 pub use accept::{Limits, TlsListener, bind, incoming};
+pub use conduct::{Conduct, ConductLayer, Conducted};
 pub use stream::{PeerInfo, TlsStream};
 pub use tls::{TlsError, reload_on_renewal, server_config};
 

@@ -34,7 +34,7 @@ async fn a_message_larger_than_the_limit_is_refused_and_does_nothing() {
     let block = BlockRequest { prefix: "203.0.113.7".into(), ..BlockRequest::default() };
     let huge = BlockRequest { reason: "x".repeat(netguard_proto::MAX_MESSAGE_BYTES + 1), ..block.clone() };
     let refused = cluster.owner().await.block(huge).await.unwrap_err();
-    assert_eq!(refused.code(), Code::OutOfRange, "{refused}");
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
     let long = BlockRequest { reason: "x".repeat(100_000), ..block };
     assert_eq!(cluster.owner().await.block(long).await.unwrap_err().code(), Code::InvalidArgument);
     let listed = cluster.owner().await.list_decisions(ListDecisionsRequest::default()).await.unwrap();

@@ -6,4 +6,6 @@ mod access;
 mod administration;
 mod cluster;
 mod enrolment;
+mod messages;
 mod several;
+mod wire;

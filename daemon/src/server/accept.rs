@@ -1,6 +1,7 @@
 //! Accepting: each handshake in its own task, bounded in time and number.
 
 use super::{
+    conduct::Conduct,
     slots::{Slot, Slots},
     stream::{PeerInfo, TlsStream},
 };
@@ -179,7 +180,7 @@ async fn handshake(
     if cert.is_some() {
         slot.known();
     }
-    Ok(TlsStream::new(inner, PeerInfo { remote, cert }, ends, slot))
+    Ok(TlsStream::new(inner, PeerInfo { remote, cert, conduct: Conduct::default() }, ends, slot))
 }
 
 fn reason(error: &io::Error) -> String {

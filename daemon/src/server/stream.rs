@@ -1,6 +1,6 @@
 //! An accepted connection, and who is at its other end.
 
-use super::slots::Slot;
+use super::{conduct::Conduct, slots::Slot};
 use crate::identity::PeerCert;
 use std::{
     fmt,
@@ -24,6 +24,7 @@ pub struct PeerInfo {
     pub remote: SocketAddr,
     /// None only where the listener lets clients enrol.
     pub cert: Option<Arc<PeerCert>>,
+    pub conduct: Conduct,
 }
 
 /// A connection whose handshake is done.
@@ -32,6 +33,8 @@ pub struct TlsStream {
     info: PeerInfo,
     /// When a connection without a certificate ends: enrolling takes seconds.
     ends: Option<Pin<Box<Sleep>>>,
+    /// When a connection that sent too much that is no message ends.
+    over: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
     _slot: Slot,
 }
 
@@ -42,7 +45,8 @@ impl TlsStream {
         ends: Option<Pin<Box<Sleep>>>,
         slot: Slot,
     ) -> Self {
-        Self { inner, info, ends, _slot: slot }
+        let over = Box::pin(info.conduct.clone().over());
+        Self { inner, info, ends, over, _slot: slot }
     }
 
     #[must_use]
@@ -75,6 +79,9 @@ impl AsyncRead for TlsStream {
             && ends.as_mut().poll(cx).is_ready()
         {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        if self.over.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         Pin::new(&mut self.inner).poll_read(cx, buffer)
     }
