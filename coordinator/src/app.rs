@@ -6,7 +6,7 @@ use crate::{
     authority::Authorities,
     config::Config,
     coordinator_metrics::{AccessMetrics, ClusterCollector},
-    enroll::Enroll,
+    enroll::{self, Enroll},
     flow::Flow,
     identities::{self, OwnIdentities},
     local_agents,
@@ -117,8 +117,11 @@ pub async fn run(config: Config, drain: Drain) -> anyhow::Result<Running> {
     let (health, serving) = tonic_health::server::health_reporter();
     let admin = Admin::new(consensus.clone(), node.clone(), authorities.agents.spki_sha256(), flow.clone());
     let counted = access.clone();
-    let enroll =
-        Enroll::new(consensus.clone(), authorities.clone(), node.clone(), move |how| counted.enrolment(how));
+    let (refusals, record) = enroll::Record::new(metrics.dropped());
+    drain.spawn_until_drain(record.keep(consensus.clone(), node.node_id));
+    let enroll = Enroll::new(consensus.clone(), authorities.clone(), node.clone(), refusals, move |how| {
+        counted.enrolment(how);
+    });
     health.set_serving::<AdminServiceServer<Admin>>().await;
     let incoming = server::incoming(agents, own.agents_tls.clone());
     let router = listener

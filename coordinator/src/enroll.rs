@@ -6,6 +6,7 @@
 //! the same answer.
 
 mod rate;
+mod record;
 
 use crate::{
     authorise::Caller,
@@ -16,7 +17,9 @@ use crate::{
 };
 use netguard_core::{
     identity::{Role, SpiffeId, is_name},
-    ledger::{Actor, Applied, Command, Outcome, Refusal, RequestId, Token, TokenId, TokenState},
+    ledger::{
+        Actor, Applied, Command, Outcome, Refusal, RequestId, Token, TokenId, TokenState, WhyNotEnrolled,
+    },
     time::Timestamp,
     trace::TraceParent,
 };
@@ -26,6 +29,7 @@ use netguard_proto::v1::{
 };
 use rate::EnrolLimit;
 use rcgen::SubjectPublicKeyInfo;
+pub use record::{Record, Refusals};
 use std::{
     fmt,
     sync::Arc,
@@ -45,6 +49,7 @@ pub struct Enroll {
     authorities: Arc<Authorities>,
     node: Node,
     limit: EnrolLimit,
+    refusals: Refusals,
     count: Box<dyn Fn(&'static str) + Send + Sync>,
 }
 
@@ -55,14 +60,22 @@ impl fmt::Debug for Enroll {
 }
 
 impl Enroll {
-    /// `count` is told how each attempt ended, for the metrics.
+    /// `count` is told how each attempt ended, for the metrics; `refusals` what the audit trail is to know.
     pub fn new(
         consensus: Consensus,
         authorities: Arc<Authorities>,
         node: Node,
+        refusals: Refusals,
         count: impl Fn(&'static str) + Send + Sync + 'static,
     ) -> Self {
-        Self { consensus, authorities, node, limit: EnrolLimit::new(Instant::now()), count: Box::new(count) }
+        Self {
+            consensus,
+            authorities,
+            node,
+            limit: EnrolLimit::new(Instant::now()),
+            refusals,
+            count: Box::new(count),
+        }
     }
 
     async fn admit(&self, request: &EnrollRequest) -> Result<Admitted, NotEnrolled> {
@@ -74,12 +87,15 @@ impl Enroll {
             let _ = tokio::time::timeout(CATCH_UP, self.consensus.linearizable()).await;
             known = self.known_token(id);
         }
-        let known = known.ok_or(NotEnrolled::Token("unknown"))?;
+        let known = known.ok_or(NotEnrolled::Token(WhyNotEnrolled::Unknown))?;
         if !token.matches(&known.secret_sha256) {
-            return Err(NotEnrolled::Token("wrong_secret"));
+            return Err(NotEnrolled::Token(WhyNotEnrolled::WrongSecret));
         }
-        if known.state != TokenState::Open {
-            return Err(NotEnrolled::Token("closed"));
+        match known.state {
+            TokenState::Open => {}
+            TokenState::Used { .. } => return Err(NotEnrolled::Token(WhyNotEnrolled::Used)),
+            TokenState::Expired => return Err(NotEnrolled::Token(WhyNotEnrolled::Expired)),
+            TokenState::Revoked { .. } => return Err(NotEnrolled::Token(WhyNotEnrolled::Revoked)),
         }
         // Only a bearer of the whole secret gets this far and learns more.
         if !request.role.is_empty() && request.role != known.role.name() {
@@ -105,11 +121,11 @@ impl Enroll {
 
     fn read_token(&self, text: &str) -> Result<JoinToken, NotEnrolled> {
         if text.len() > MAX_TOKEN_BYTES {
-            return Err(NotEnrolled::Token("malformed"));
+            return Err(NotEnrolled::Token(WhyNotEnrolled::Malformed));
         }
-        let token: JoinToken = text.parse().map_err(|_| NotEnrolled::Token("malformed"))?;
+        let token: JoinToken = text.parse().map_err(|_| NotEnrolled::Token(WhyNotEnrolled::Malformed))?;
         if token.ca_spki_sha256 != self.authorities.agents.spki_sha256() {
-            return Err(NotEnrolled::Token("other_cluster"));
+            return Err(NotEnrolled::Token(WhyNotEnrolled::OtherCluster));
         }
         Ok(token)
     }
@@ -132,7 +148,7 @@ impl Enroll {
             Ok(Outcome::Enrolled { role, agent, node_id }) => {
                 Ok((SpiffeId { cluster: self.node.cluster.clone(), role, id: agent }, node_id))
             }
-            Err(Refusal::Token) => Err(NotEnrolled::Token("lost_the_race")),
+            Err(Refusal::Token) => Err(NotEnrolled::LostTheRace),
             Err(refusal) => Err(NotEnrolled::Refused(refusal)),
             Ok(_) => Err(NotEnrolled::Unexpected),
         }
@@ -217,6 +233,9 @@ impl EnrollService for Enroll {
             }
             Err(error) => {
                 (self.count)(error.label());
+                if let Some(why) = error.why() {
+                    self.refusals.note(why, remote.ip(), request.get_ref());
+                }
                 if !matches!(error, NotEnrolled::Limit) {
                     tracing::warn!(%remote, reason = error.label(), "refused to enrol: {error}");
                 }
@@ -257,7 +276,9 @@ enum NotEnrolled {
     #[error("too many attempts")]
     Limit,
     #[error("the token is no good: {0}")]
-    Token(&'static str),
+    Token(WhyNotEnrolled),
+    #[error("the token is no good: somebody was faster")]
+    LostTheRace,
     #[error(transparent)]
     Request(#[from] CsrError),
     #[error("the token is for a {0}")]
@@ -278,7 +299,7 @@ impl NotEnrolled {
     const fn label(&self) -> &'static str {
         match self {
             Self::Limit => "limit",
-            Self::Token(_) => "token",
+            Self::Token(_) | Self::LostTheRace => "token",
             Self::Request(_) => "request",
             Self::OtherRole(_) => "other_role",
             Self::Wish => "wish",
@@ -288,12 +309,28 @@ impl NotEnrolled {
         }
     }
 
+    /// What the audit trail calls it; none where it has an entry already, by the command that was refused, or where
+    /// it is the cluster's own trouble.
+    const fn why(&self) -> Option<WhyNotEnrolled> {
+        match self {
+            Self::Limit => Some(WhyNotEnrolled::TooMany),
+            Self::Token(why) => Some(*why),
+            Self::OtherRole(_) => Some(WhyNotEnrolled::OtherRole),
+            Self::Request(_) | Self::Wish => Some(WhyNotEnrolled::BadRequest),
+            Self::LostTheRace
+            | Self::Refused(_)
+            | Self::Propose(_)
+            | Self::Authority(_)
+            | Self::Unexpected => None,
+        }
+    }
+
     fn status(&self) -> Status {
         match self {
             Self::Limit => {
                 Status::resource_exhausted("too many attempts to enrol: wait a minute and try again")
             }
-            Self::Token(_) => Status::unauthenticated(Refusal::Token.to_string()),
+            Self::Token(_) | Self::LostTheRace => Status::unauthenticated(Refusal::Token.to_string()),
             Self::Request(error) => Status::invalid_argument(error.to_string()),
             Self::OtherRole(role) => Status::failed_precondition(format!(
                 "this token enrols a {role}: it was not spent, use it there or create one for this role"

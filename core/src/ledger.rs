@@ -12,6 +12,7 @@ mod audit;
 mod command;
 mod decisions;
 mod digest;
+mod not_enrolled;
 mod policies;
 mod propose;
 mod remembered;
@@ -27,6 +28,7 @@ pub use command::{
 };
 pub use decisions::{EndReason, EndedDecision, MAX_DECISIONS, MAX_DECISIONS_IN_OUTCOME, MAX_ENDED};
 pub use digest::SetDigest;
+pub use not_enrolled::{NotEnrolled, WhyNotEnrolled};
 pub use policies::{MAX_POLICY_VERSIONS, PolicyVersion};
 pub use remembered::MAX_REMEMBERED;
 pub use state::{Ledger, LedgerError};

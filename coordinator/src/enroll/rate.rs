@@ -78,7 +78,8 @@ impl EnrolLimit {
     }
 }
 
-fn neighbourhood(source: IpAddr) -> IpAddr {
+/// Who is one source: an IPv4 address, or an IPv6 /64.
+pub(super) fn neighbourhood(source: IpAddr) -> IpAddr {
     match canonical(source) {
         IpAddr::V6(address) => {
             IpAddr::V6(std::net::Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)))

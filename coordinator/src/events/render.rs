@@ -246,6 +246,14 @@ impl Entry<'_> {
             Command::MembershipChanged { what } => {
                 vec![self.event("membership", json!({ "action": "changed", "what": what }))]
             }
+            Command::NotEnrolled(refused) => {
+                let refused = json!({
+                    "action": "enrol_refused", "why": refused.why.name(), "attempts": refused.attempts,
+                    "source": refused.source.map(|source| source.to_string()), "sources": refused.sources,
+                    "token": refused.token.map(|token| token.to_string()), "since": eve_time(refused.since),
+                });
+                vec![self.event("agent", refused)]
+            }
             Command::Initialise { .. } => vec![self.event("membership", action)],
             Command::Expire => Vec::new(),
         }
@@ -270,6 +278,7 @@ fn action(command: &Command) -> &'static str {
         Command::Renewed { .. } => "renew",
         Command::AgentRevoke { .. } => "revoke",
         Command::MembershipChanged { .. } => "membership",
+        Command::NotEnrolled(_) => "enrol_refused",
     }
 }
 

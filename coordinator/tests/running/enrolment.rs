@@ -7,7 +7,7 @@ use netguard_daemon::identity::{JoinToken, new_key, pinned_channel};
 use netguard_proto::{
     COORDINATOR_SERVER_NAME,
     v1::{
-        EnrollRequest, ListAgentsRequest, ListTokensRequest, RenewRequest,
+        EnrollRequest, ListAgentsRequest, ListAuditRequest, ListTokensRequest, RenewRequest,
         enroll_service_client::EnrollServiceClient,
     },
 };
@@ -127,7 +127,43 @@ async fn a_bad_token_of_any_kind_gets_one_and_the_same_answer() {
         told.insert(refused.message().to_owned());
     }
     assert_eq!(told.len(), 1, "{told:?}");
+    let other_role = EnrollRequest {
+        token: whole.clone(),
+        csr: new_key().unwrap().csr_der,
+        role: "responder".into(),
+        ..EnrollRequest::default()
+    };
+    assert_eq!(cluster.send_enrol(other_role).await.unwrap_err().code(), Code::FailedPrecondition);
+
+    // The caller is told one thing; whoever reads the audit trail, each.
+    let from = |what: &str, attempts: &str| format!("{attempts} from 127.0.0.1: {what}");
+    let known = |what: &str, token: &JoinToken| format!("{} ({:016x})", from(what, "1 attempt"), token.id);
+    let mut expected = vec![
+        known("token used already", &spent),
+        known("token expired", &short),
+        known("wrong secret", &good),
+        known("token of another role", &good),
+        from("token of another cluster", "1 attempt"),
+        from("unknown token", "1 attempt"),
+    ];
+    expected.sort();
+    let malformed = |subject: &str| subject.ends_with("from 127.0.0.1: malformed token");
+    eventually("all of it is in the audit trail", || async {
+        let mut subjects = audited(&cluster).await;
+        subjects.retain(|subject| !malformed(subject));
+        subjects.sort();
+        subjects == expected
+    })
+    .await;
+    assert!(audited(&cluster).await.iter().any(|subject| malformed(subject)));
     assert!(cluster.try_enrol(&good, "").await.is_ok(), "none of it spent the good one");
+}
+
+/// What the audit trail says of refused attempts to enrol.
+async fn audited(cluster: &Cluster) -> Vec<String> {
+    let request = ListAuditRequest { after: 0, limit: 1_000 };
+    let entries = cluster.owner().await.list_audit(request).await.unwrap().into_inner().entries;
+    entries.into_iter().filter(|entry| entry.action == "enrol.refused").map(|entry| entry.subject).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -167,6 +203,14 @@ async fn guessing_is_slowed_down_without_shutting_others_out_for_long() {
     }
     assert_eq!(codes[0], Code::Unauthenticated);
     assert_eq!(codes.last(), Some(&Code::ResourceExhausted));
+    eventually("the audit trail knows of both", || async {
+        let audited = audited(&cluster).await;
+        ["unknown token", "too many attempts"]
+            .iter()
+            .all(|what| audited.iter().any(|subject| subject.ends_with(what)))
+    })
+    .await;
+    assert!(audited(&cluster).await.len() <= 2, "sixty attempts, two entries");
     let token = cluster.token("sensor", "web-1", 0).await;
     eventually("an honest agent gets in", || async { cluster.try_enrol(&token, "").await.is_ok() }).await;
 }

@@ -103,6 +103,7 @@ impl Ledger {
                 context.check_text("a membership change", what)?;
                 Ok(Outcome::Done)
             }
+            Command::NotEnrolled(_) => Ok(Outcome::Done),
         }
     }
 

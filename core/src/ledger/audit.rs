@@ -105,6 +105,7 @@ impl Command {
             Self::Renewed { .. } => "renew",
             Self::AgentRevoke { .. } => "agent.revoke",
             Self::MembershipChanged { .. } => "membership",
+            Self::NotEnrolled(_) => "enrol.refused",
         }
     }
 
@@ -133,6 +134,7 @@ impl Command {
                 format!("{role}/{agent}")
             }
             Self::MembershipChanged { what } => what.clone(),
+            Self::NotEnrolled(refused) => refused.to_string(),
         }
     }
 }

@@ -1,3 +1,4 @@
+use super::NotEnrolled;
 use crate::{
     decision::{Decision, DecisionId, Target, Verb},
     identity::{Role, SpiffeId},
@@ -140,6 +141,8 @@ pub enum Command {
     MembershipChanged {
         what: String,
     },
+    /// For the record only: attempts to enrol that no other command came of.
+    NotEnrolled(NotEnrolled),
 }
 
 /// What one command did.

@@ -138,3 +138,25 @@ fn admins_come_without_enrolling_and_can_be_revoked() {
     assert!(asked.ledger.agent(Role::AdminOwner, "alice").unwrap().revoked.is_none());
     assert!(asked.ledger.agent(Role::AdminViewer, "bob").unwrap().revoked.is_some());
 }
+
+#[test]
+fn refused_attempts_to_enrol_are_for_the_record_and_change_nothing_else() {
+    let mut asked = Asked::new();
+    let before = (asked.ledger.revision(), asked.ledger.agents().count(), asked.ledger.audit_last());
+    let refused = NotEnrolled {
+        why: WhyNotEnrolled::WrongSecret,
+        source: None,
+        sources: 3,
+        attempts: 40,
+        token: Some(TokenId(7)),
+        since: Timestamp::from_secs(999_000),
+    };
+    assert_eq!(asked.done(Command::NotEnrolled(refused)), Outcome::Done);
+    let after = (asked.ledger.revision(), asked.ledger.agents().count(), before.2);
+    assert_eq!(after, before);
+    let entry = asked.ledger.audit(before.2, 10).next().unwrap();
+    assert_eq!(
+        (entry.action.as_str(), entry.subject.as_str()),
+        ("enrol.refused", "40 attempts from 3 sources: wrong secret (0000000000000007)")
+    );
+}
