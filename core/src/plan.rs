@@ -6,9 +6,10 @@
 //! Invariants:
 //! * Never-block is the last check before an element is laid out: what overlaps it is left out and reported.
 //! * What is expired is never laid out; a firewall drops it by its own timeout.
-//! * Prefix elements never overlap each other, so that an interval set takes them (see [`layout`]).
-//! * The actions of one diff are one transaction: at no point in time is an element missing that is wanted before and
-//!   after it.
+//! * What a wider element covers that does not end earlier is left out, and laid out again when that one goes (see
+//!   [`layout`]).
+//! * The actions of one diff are one transaction: at no point in time is an address let through that is to be stopped
+//!   before and after it. Their order keeps this also for a firewall that carries them out one by one.
 
 mod desired;
 mod diff;
@@ -20,6 +21,7 @@ pub use layout::{Layout, NotEffective, Scope};
 
 use crate::{
     decision::{Target, Verb},
+    ledger::Entry,
     net::Prefix,
     subject::Service,
 };
@@ -27,8 +29,7 @@ use std::fmt;
 
 /// One thing a firewall holds: a source in the set of its verb, or a shielded service.
 ///
-/// An element is what a decision becomes; usually the same thing, but a prefix with another one inside it that lasts
-/// longer becomes several disjoint elements.
+/// An element is what a decision becomes; none, where a wider one covers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Element {
     pub verb: Verb,
@@ -60,12 +61,40 @@ impl Element {
         )
     }
 
-    /// The source prefix when it is wider than one address: those live in interval sets.
+    /// What the entry wants held.
+    #[must_use]
+    pub const fn of(entry: &Entry) -> Self {
+        Self { verb: entry.verb, target: entry.target }
+    }
+
+    /// The source prefix when it is wider than one address.
     #[must_use]
     pub fn wide_prefix(&self) -> Option<Prefix> {
         match self.target {
             Target::Source(prefix) if !prefix.is_host() => Some(prefix),
             Target::Source(_) | Target::Service(_) => None,
+        }
+    }
+
+    /// Whether the two are about the same verb, and the other's target lies in this one's or is the same.
+    #[must_use]
+    pub fn contains(&self, other: &Self) -> bool {
+        self.verb == other.verb
+            && match (&self.target, &other.target) {
+                (Target::Source(a), Target::Source(b)) => {
+                    a.prefix_len() <= b.prefix_len() && a.contains(b.address())
+                }
+                (a, b) => a == b,
+            }
+    }
+
+    /// The last in order of those it contains; the first is itself.
+    pub(crate) fn last_within(&self) -> Self {
+        match self.target {
+            Target::Source(prefix) => {
+                Self { verb: self.verb, target: Target::Source(Prefix::host(prefix.last_address())) }
+            }
+            Target::Service(_) => *self,
         }
     }
 

@@ -140,6 +140,19 @@ pub enum BackendError {
     Netlink(io::Error),
     #[error("the firewall holds something unexpected: {0}")]
     Unreadable(String),
-    #[error("a transaction overlaps or misses what is held: {0}")]
-    Conflict(String),
+    #[error("no firewall takes `{0}`: a shield has a service, a block and a throttle a source")]
+    Unfit(Element),
+}
+
+/// What each backend asks before it carries anything out.
+///
+/// Errors: [`BackendError::Unfit`] for the first element whose verb does not fit its target.
+pub(crate) fn fit(actions: &[Action]) -> Result<(), BackendError> {
+    let unfit = actions.iter().find_map(|action| match action {
+        Action::Add { element, .. } | Action::Extend { element, .. } | Action::Remove { element } => {
+            (!element.is_coherent()).then_some(*element)
+        }
+        Action::SetThrottle { .. } => None,
+    });
+    unfit.map_or(Ok(()), |element| Err(BackendError::Unfit(element)))
 }

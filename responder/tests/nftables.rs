@@ -168,10 +168,9 @@ fn what_others_break_is_noticed_and_put_right() {
         bring(&mut backend, &wanted).await;
         run(&[
             "nft",
-            "flush set inet netguard block4_prefixes; add element inet netguard block4_prefixes { 198.51.100.3-198.51.100.9 }",
+            "flush set inet netguard block4_24; add element inet netguard block4_24 { 198.51.101.0, 10.1.2.3 }",
         ]);
-        let survey = backend.open(now()).await.unwrap();
-        assert_eq!(survey.repaired.len(), 1, "{survey:?}");
+        assert!(backend.changed_by_others().await);
         bring(&mut backend, &wanted).await;
         // A table of another make is replaced with what it held.
         run(&[
@@ -185,6 +184,57 @@ fn what_others_break_is_noticed_and_put_right() {
         assert_eq!(survey.actual.elements.into_keys().collect::<Vec<_>>(), [block("192.0.2.5")]);
         bring(&mut backend, &wanted).await;
     });
+}
+
+#[test]
+fn a_table_of_the_first_schema_is_replaced_with_what_it_held() {
+    const OLD: &str = "table inet netguard {
+        counter blocked { packets 7 bytes 700 }
+        set block4 { type ipv4_addr; flags timeout; elements = { 10.77.1.3 timeout 1h } }
+        set block4_prefixes { type ipv4_addr; flags interval, timeout; elements = {
+            10.77.1.2/31 timeout 1h, 198.51.100.0/24 timeout 1h, 240.0.0.0/4 timeout 1h, 203.0.113.3-203.0.113.9 } }
+        set throttle6_prefixes { type ipv6_addr; flags interval, timeout; elements = { 2001:db8::/32 timeout 1h } }
+        chain throttle { update @rate4 { ip saddr limit rate 33/minute } return comment \"netguard 1: rate4 33/minute\"; }
+        set rate4 { type ipv4_addr; flags dynamic, timeout; size 65536; timeout 10m; }
+        chain sources { ip saddr @block4_prefixes counter name blocked drop; }
+        chain input { type filter hook input priority -10; jump sources; }
+    }";
+    if !possible() {
+        return;
+    }
+    let namespaces = Namespaces::new();
+    echo(&namespaces.host, PORT);
+    let client = outside(&namespaces);
+    async_inside(&namespaces.host, || async {
+        run(&["nft", OLD]);
+        let survey = Nftables::default().open(now()).await.unwrap();
+        let held: Vec<_> = survey.actual.elements.keys().map(ToString::to_string).collect();
+        assert_eq!(
+            held,
+            [
+                "throttle 2001:db8::/32",
+                "block 10.77.1.2/31",
+                "block 10.77.1.3",
+                "block 198.51.100.0/24",
+                "block 240.0.0.0/4"
+            ]
+        );
+        assert!(survey.actual.elements.values().all(|until| *until > after(3500) && *until <= after(3602)));
+        assert_eq!(survey.actual.throttle_per_minute, Some(33));
+        assert!(!run(&["nft", "list", "table", "inet", "netguard"]).contains("interval"));
+        // Once is enough, and a length that nothing uses any more goes with the next change of the rules.
+        assert_eq!(Nftables::default().open(now()).await.unwrap().repaired, [""; 0]);
+        let mut backend = Nftables::default();
+        bring(&mut backend, &desired(&[(block("10.77.1.2/31"), after(60))])).await;
+        run(&["nft", "flush chain inet netguard input"]);
+        bring(&mut backend, &desired(&[(block("10.77.1.2/31"), after(60))])).await;
+        let sets = run(&["nft", "list", "sets"]);
+        assert!(
+            sets.contains("block4_31") && !sets.contains("block4_24") && !sets.contains("throttle6_32"),
+            "{sets}"
+        );
+    });
+    assert!(client.tcp(SERVICES[0], PORT).is_none());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use super::{Prefix, canonical, embedded_ipv4};
 use serde::{Deserialize, Serialize};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// One prefix no decision may touch, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,17 +53,26 @@ impl NeverBlock {
     }
 }
 
-/// The IPv4 prefix inside a NAT64, 6to4 or Teredo prefix. A Teredo prefix short of the client's address carries any
-/// IPv4 address at all, and so overlaps everything.
+/// The IPv4 prefix inside a NAT64, 6to4 or Teredo prefix. One that is wider than these, or a Teredo prefix short of the
+/// client's address, carries any IPv4 address at all, and so overlaps everything.
 fn carried_ipv4(prefix: &Prefix) -> Option<Prefix> {
     let IpAddr::V6(address) = prefix.address() else { return None };
-    let ipv4 = embedded_ipv4(address)?;
-    let offset = match address.segments() {
-        [0x2002, ..] => 16,
-        _ => 96,
+    let (ipv4, offset) = match embedded_ipv4(address) {
+        Some(ipv4) => (ipv4, if matches!(address.segments(), [0x2002, ..]) { 16 } else { 96 }),
+        None if TRANSITION.iter().any(|&first| prefix.contains(IpAddr::V6(first))) => {
+            (Ipv4Addr::UNSPECIFIED, u8::MAX)
+        }
+        None => return None,
     };
     Some(Prefix::containing(IpAddr::V4(ipv4), prefix.prefix_len().saturating_sub(offset).min(32)))
 }
+
+/// The first address of NAT64, 6to4 and Teredo each (see [`embedded_ipv4`]).
+const TRANSITION: [Ipv6Addr; 3] = [
+    Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0),
+    Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0),
+    Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0),
+];
 
 /// What holds on every host and in every cluster: no decision names these.
 ///
@@ -107,6 +116,8 @@ mod tests {
             "2002:a00:1:5::1",
             "2001:0:1:2:3:4:f5ff:fffe",
             "::/0",
+            "64::/16",
+            "2002::/15",
             "127.0.0.1",
             "ff02::1",
             "224.0.0.5",

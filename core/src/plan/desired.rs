@@ -5,12 +5,25 @@ use crate::{
     net::{NeverBlock, NeverBlockEntry, Prefix},
     policy::Policy,
 };
-use std::{collections::BTreeMap, ops::Bound};
+use std::collections::BTreeMap;
+
+/// Verb, whether IPv4, and length of a prefix.
+type Length = (Verb, bool, u8);
+
+fn length(element: &Element) -> Option<Length> {
+    match element.target {
+        Target::Source(prefix) => Some((element.verb, prefix.is_ipv4(), prefix.prefix_len())),
+        Target::Service(_) => None,
+    }
+}
 
 /// What the cluster wants enforced, at one revision, with the never-block list it sent and the host's own.
 #[derive(Debug, Clone)]
 pub struct Desired {
     entries: BTreeMap<Element, Entry>,
+    /// How many entries there are of each prefix length in use, so that finding what is around an address asks for
+    /// these lengths only.
+    lengths: BTreeMap<Length, usize>,
     cluster_never_block: Vec<NeverBlockEntry>,
     host_never_block: Vec<NeverBlockEntry>,
     never_block: NeverBlock,
@@ -22,6 +35,7 @@ impl Default for Desired {
     fn default() -> Self {
         Self {
             entries: BTreeMap::new(),
+            lengths: BTreeMap::new(),
             cluster_never_block: Vec::new(),
             host_never_block: Vec::new(),
             never_block: NeverBlock::with_builtin([]),
@@ -49,11 +63,26 @@ impl Desired {
     }
 
     pub fn put(&mut self, entry: Entry) -> Option<Entry> {
-        self.entries.insert(Element { verb: entry.verb, target: entry.target }, entry)
+        let element = Element::of(&entry);
+        let before = self.entries.insert(element, entry);
+        if let (None, Some(length)) = (&before, length(&element)) {
+            *self.lengths.entry(length).or_default() += 1;
+        }
+        before
     }
 
     pub fn remove(&mut self, verb: Verb, target: Target) -> Option<Entry> {
-        self.entries.remove(&Element { verb, target })
+        let element = Element { verb, target };
+        let before = self.entries.remove(&element)?;
+        if let Some(length) = length(&element)
+            && let Some(count) = self.lengths.get_mut(&length)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.lengths.remove(&length);
+            }
+        }
+        Some(before)
     }
 
     /// What must not be blocked on this host, whatever the cluster says: own addresses, gateways, resolvers …
@@ -107,43 +136,30 @@ impl Desired {
         self.entries.get(element)
     }
 
-    /// The entries an element serves: its own, and of the same verb every prefix around or inside it.
+    /// The entries an element serves: its own, and those within it that it covers, which have no element of their own.
     pub fn served_by(&self, element: &Element) -> impl Iterator<Item = &Entry> {
-        let around = match element.target {
-            Target::Source(prefix) => ancestors(prefix)
-                .filter_map(|wider| {
-                    self.entries.get(&Element { verb: element.verb, target: Target::Source(wider) })
-                })
-                .collect(),
-            Target::Service(_) => Vec::new(),
-        };
-        around.into_iter().chain(self.within(element))
+        let until = self.entry(element).map(|entry| entry.expires_at);
+        self.within(element).filter(move |entry| Some(entry.expires_at) <= until)
     }
 
     /// The entries of the element's verb whose target lies within its target, the same included, widest first.
     pub fn within(&self, element: &Element) -> impl Iterator<Item = &Entry> {
-        let last = match element.target {
-            Target::Source(prefix) => {
-                Element { verb: element.verb, target: Target::Source(Prefix::host(prefix.last_address())) }
-            }
-            Target::Service(_) => *element,
-        };
         // Prefixes are ordered by address, then length: whatever lies within one follows it.
-        self.entries.range((Bound::Included(*element), Bound::Included(last))).map(|(_, entry)| entry)
+        self.entries.range(*element..=element.last_within()).map(|(_, entry)| entry)
     }
 
-    /// The widest wanted prefix around `prefix`, of the same verb.
-    #[must_use]
-    pub(super) fn widest_around(&self, verb: Verb, prefix: Prefix) -> Option<Prefix> {
-        let mut around: Vec<_> = ancestors(prefix).collect();
-        around.reverse();
-        around
-            .into_iter()
-            .find(|wider| self.entries.contains_key(&Element { verb, target: Target::Source(*wider) }))
+    /// The entries of the element's verb whose target contains its target, the same not included, narrowest first.
+    pub(super) fn around(&self, element: &Element) -> impl Iterator<Item = &Entry> {
+        let prefix = match element.target {
+            Target::Source(prefix) => Some((element.verb, prefix)),
+            Target::Service(_) => None,
+        };
+        prefix.into_iter().flat_map(move |(verb, prefix)| {
+            let (from, to) = ((verb, prefix.is_ipv4(), 0), (verb, prefix.is_ipv4(), prefix.prefix_len()));
+            self.lengths.range(from..to).rev().filter_map(move |(&(_, _, len), _)| {
+                let wider = Prefix::containing(prefix.address(), len);
+                self.entries.get(&Element { verb, target: Target::Source(wider) })
+            })
+        })
     }
-}
-
-/// Every wider prefix around `prefix`, narrowest first.
-pub(super) fn ancestors(prefix: Prefix) -> impl Iterator<Item = Prefix> {
-    (0..prefix.prefix_len()).rev().map(move |len| Prefix::containing(prefix.address(), len))
 }

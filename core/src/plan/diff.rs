@@ -1,5 +1,5 @@
 use super::{Element, Layout};
-use crate::{decision::Target, net::Prefix, time::Timestamp};
+use crate::time::Timestamp;
 use std::{collections::BTreeMap, time::Duration};
 
 /// Expiries closer than this are the same. Kernel timeouts are rounded up to whole seconds, and the time between
@@ -37,30 +37,26 @@ pub enum Action {
 }
 
 impl Layout {
-    /// What turns `actual` into this layout, in the order a firewall can take it: whatever is added comes before what
-    /// is removed; only prefixes that are superseded go first, since an interval set takes no overlap.
+    /// What turns `actual` into this layout. First what is added or held longer, then what is held shorter, last what
+    /// is removed: also one by one, these actions never hold an address shorter than both before and after.
     #[must_use]
     pub fn diff(&self, actual: &Actual) -> Vec<Action> {
         let mut actions = Vec::new();
+        let mut shorter = Vec::new();
         if actual.throttle_per_minute != Some(self.throttle_per_minute) {
             actions.push(Action::SetThrottle { per_minute: self.throttle_per_minute });
         }
-        let mut prefix_puts = Vec::new();
         for (&element, &expires_at) in &self.elements {
-            let action = match actual.elements.get(&element) {
-                None => Action::Add { element, expires_at },
-                Some(&held) if differ(held, expires_at) => Action::Extend { element, expires_at },
-                Some(_) => continue,
-            };
-            if element.wide_prefix().is_some() { prefix_puts.push(action) } else { actions.push(action) }
+            match actual.elements.get(&element) {
+                None => actions.push(Action::Add { element, expires_at }),
+                Some(&held) if !differ(held, expires_at) => {}
+                Some(&held) if held < expires_at => actions.push(Action::Extend { element, expires_at }),
+                Some(_) => shorter.push(Action::Extend { element, expires_at }),
+            }
         }
-        let (superseded, gone): (Vec<Element>, Vec<Element>) = self
-            .held_in_scope(actual)
-            .filter(|element| !self.elements.contains_key(element))
-            .partition(|element| element.wide_prefix().is_some());
-        actions.extend(superseded.into_iter().map(|element| Action::Remove { element }));
-        actions.append(&mut prefix_puts);
-        actions.extend(gone.into_iter().map(|element| Action::Remove { element }));
+        actions.append(&mut shorter);
+        let gone = self.held_in_scope(actual).filter(|element| !self.elements.contains_key(element));
+        actions.extend(gone.map(|element| Action::Remove { element }));
         actions
     }
 
@@ -78,18 +74,7 @@ impl Layout {
     fn held_in_scope<'a>(&'a self, actual: &'a Actual) -> Box<dyn Iterator<Item = Element> + 'a> {
         let Some(regions) = &self.regions else { return Box::new(actual.elements.keys().copied()) };
         Box::new(regions.iter().flat_map(move |region| {
-            let last = match region.wide_prefix() {
-                Some(prefix) => {
-                    Element { verb: region.verb, target: Target::Source(Prefix::host(prefix.last_address())) }
-                }
-                None => *region,
-            };
-            actual
-                .elements
-                .range(*region..=last)
-                .map(|(&element, _)| element)
-                // Single addresses inside a prefix are elements of their own, in another set.
-                .filter(move |element| element == region || element.wide_prefix().is_some())
+            actual.elements.range(*region..=region.last_within()).map(|(&element, _)| element)
         }))
     }
 }

@@ -1,28 +1,28 @@
 //! How what is wanted becomes firewall elements.
 //!
-//! Addresses and services are elements as they are. Prefixes may lie in one another with different expiries, and an
-//! interval set takes no overlap (its `auto-merge` would merge the timeouts away too), so that each address must fall
-//! in exactly one element: the one with the latest expiry of all prefixes around it. A prefix whose expiry is not
-//! later than the one around it adds nothing; one that lasts longer cuts the wider one into the pieces beside it: at
-//! most one per bit between the two, and every piece keeps the wider one's own expiry. Thus each address is released
-//! exactly when its last decision ends, also by the kernel alone, with nobody there to recompute.
+//! Each wanted source or service is an element of its own, in a hash set of its prefix length, so that elements may
+//! lie in one another and each costs the same to add and to remove. Left out is only what a wider element of the same
+//! verb covers that does not end earlier: nothing changes for any packet, and a list of a /16 and its sixty thousand
+//! addresses becomes one element. Thus each address is released exactly when its last decision ends, also by the
+//! kernel alone, with nobody there to recompute; and when the wider one is taken back or shortened, what it covered is
+//! laid out again by the same plan.
+//!
+//! Two halves of one prefix with the same expiry are *not* joined into it (`docs/adr/0006-one-set-per-length.md`).
 
-use super::{Desired, Element, desired::ancestors};
+use super::{Desired, Element};
 use crate::{
-    decision::{DecisionId, Target, Verb},
-    net::Prefix,
+    decision::{DecisionId, Target},
+    ledger::Entry,
     time::Timestamp,
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What part of everything a plan looks at.
 #[derive(Debug, Clone, Copy)]
 pub enum Scope<'a> {
     All,
-    /// Only what may differ after changes to these: cost grows with them, not with what is held.
+    /// Only what may differ after changes to these: cost grows with them and with what lies in them, not with what is
+    /// held.
     Touched(&'a BTreeSet<Element>),
 }
 
@@ -38,7 +38,7 @@ pub struct NotEffective {
 #[derive(Debug, Clone, Default)]
 pub struct Layout {
     pub(super) elements: BTreeMap<Element, Timestamp>,
-    /// Parts of the firewall this layout speaks for; `None`: all of it.
+    /// Parts of the firewall this layout speaks for, none within another; `None`: all of it.
     pub(super) regions: Option<BTreeSet<Element>>,
     pub(super) throttle_per_minute: u32,
     not_effective: Vec<NotEffective>,
@@ -58,59 +58,21 @@ impl Layout {
         scope: Scope<'_>,
         cannot: impl Fn(&Element) -> Option<String>,
     ) -> Self {
-        let mut layout = Self { throttle_per_minute: desired.throttle_per_minute(), ..Self::default() };
-        match scope {
-            Scope::All => {
-                let mut wide: Vec<(Element, Prefix, Timestamp)> = Vec::new();
-                for entry in desired.entries() {
-                    let element = Element { verb: entry.verb, target: entry.target };
-                    if let Some(expires_at) = layout.admit(desired, &element, now, &cannot) {
-                        match element.wide_prefix() {
-                            Some(prefix) => wide.push((element, prefix, expires_at)),
-                            None => {
-                                layout.elements.insert(element, expires_at);
-                            }
-                        }
-                    }
-                }
-                layout.lay_prefixes(&wide);
-            }
+        let admission = Admission { desired, now, cannot };
+        let mut not_effective = Vec::new();
+        let (elements, regions) = match scope {
+            Scope::All => (admission.lay(desired.entries(), None, &mut not_effective).collect(), None),
             Scope::Touched(touched) => {
-                let mut regions = BTreeSet::new();
-                for element in touched {
-                    let region = match element.wide_prefix() {
-                        Some(prefix) => Element {
-                            verb: element.verb,
-                            target: Target::Source(
-                                desired.widest_around(element.verb, prefix).unwrap_or(prefix),
-                            ),
-                        },
-                        None => *element,
-                    };
-                    regions.insert(region);
-                }
-                drop_nested(&mut regions);
-                let mut wide = Vec::new();
+                let regions = outermost(touched);
+                let mut elements = BTreeMap::new();
                 for region in &regions {
-                    if region.wide_prefix().is_none() {
-                        if let Some(expires_at) = layout.admit(desired, region, now, &cannot) {
-                            layout.elements.insert(*region, expires_at);
-                        }
-                        continue;
-                    }
-                    for entry in desired.within(region) {
-                        let element = Element { verb: entry.verb, target: entry.target };
-                        let Some(prefix) = element.wide_prefix() else { continue };
-                        if let Some(expires_at) = layout.admit(desired, &element, now, &cannot) {
-                            wide.push((element, prefix, expires_at));
-                        }
-                    }
+                    let covered_until = admission.covered_until(region);
+                    elements.extend(admission.lay(desired.within(region), covered_until, &mut not_effective));
                 }
-                layout.lay_prefixes(&wide);
-                layout.regions = Some(regions);
+                (elements, Some(regions))
             }
-        }
-        layout
+        };
+        Self { elements, regions, throttle_per_minute: desired.throttle_per_minute(), not_effective }
     }
 
     /// What should be held, and until when.
@@ -122,7 +84,9 @@ impl Layout {
     /// Whether this layout speaks for `element`: what it does not show is then not to be held.
     #[must_use]
     pub fn covers(&self, element: &Element) -> bool {
-        self.regions.as_ref().is_none_or(|regions| regions.iter().any(|region| region.overlaps(element)))
+        let Some(regions) = &self.regions else { return true };
+        // The only one that can contain it: whatever lies between the two would lie in it.
+        regions.range(..=*element).next_back().is_some_and(|region| region.contains(element))
     }
 
     /// What is wanted but was not laid out, and why.
@@ -130,112 +94,79 @@ impl Layout {
     pub fn not_effective(&self) -> &[NotEffective] {
         &self.not_effective
     }
+}
 
-    /// The entry's expiry when it may be enforced now. The never-block list is asked last.
-    fn admit(
-        &mut self,
-        desired: &Desired,
-        element: &Element,
-        now: Timestamp,
-        cannot: &impl Fn(&Element) -> Option<String>,
-    ) -> Option<Timestamp> {
-        let entry = desired.entry(element)?;
-        if entry.expires_at <= now {
-            return None;
+/// What may be enforced now.
+struct Admission<'a, F> {
+    desired: &'a Desired,
+    now: Timestamp,
+    cannot: F,
+}
+
+impl<'a, F: Fn(&Element) -> Option<String>> Admission<'a, F> {
+    /// Why the entry may not be enforced, if so. The never-block list is asked last of what the plan itself knows.
+    fn refusal(&self, element: &Element) -> Option<String> {
+        if !element.is_coherent() {
+            return Some(format!("a {} cannot be put on {}", element.verb, element.target));
         }
-        let why = match element.target {
-            _ if !element.is_coherent() => {
-                Some(format!("a {} cannot be put on {}", element.verb, element.target))
-            }
-            Target::Source(prefix) => desired.never_block().overlap(&prefix).map(|never| {
+        let never = match element.target {
+            Target::Source(prefix) => self.desired.never_block().overlap(&prefix).map(|never| {
                 format!("{prefix} overlaps {}, which this host never blocks: {}", never.prefix, never.why)
             }),
             Target::Service(_) => None,
         };
-        match why.or_else(|| cannot(element)) {
-            None => Some(entry.expires_at),
-            Some(why) => {
-                self.not_effective.push(NotEffective { element: *element, decision: entry.decision, why });
-                None
+        never.or_else(|| (self.cannot)(element))
+    }
+
+    /// Until when the elements around `region` cover all of it.
+    fn covered_until(&self, region: &Element) -> Option<Timestamp> {
+        self.desired
+            .around(region)
+            .filter(|entry| entry.expires_at > self.now && self.refusal(&Element::of(entry)).is_none())
+            .map(|entry| entry.expires_at)
+            .max()
+    }
+
+    /// Lays `entries` out, which come in order: wider ones before what lies in them. `covered_until` is what holds of
+    /// all of them already.
+    fn lay(
+        &'a self,
+        entries: impl Iterator<Item = &'a Entry> + 'a,
+        covered_until: Option<Timestamp>,
+        not_effective: &'a mut Vec<NotEffective>,
+    ) -> impl Iterator<Item = (Element, Timestamp)> + 'a {
+        // Those laid out around the entry at hand, widest first; each ends later than all around it.
+        let mut around: Vec<(Element, Timestamp)> = Vec::new();
+        entries.filter_map(move |entry| {
+            if entry.expires_at <= self.now {
+                return None;
             }
-        }
-    }
-
-    /// Lays admitted prefixes out as disjoint elements. `wide` is in order: wider ones before what lies in them.
-    fn lay_prefixes(&mut self, wide: &[(Element, Prefix, Timestamp)]) {
-        let mut rest = wide;
-        while let Some((&(root, prefix, expires_at), after)) = rest.split_first() {
-            let inside = after
-                .iter()
-                .take_while(|(element, ..)| element.verb == root.verb && root.overlaps(element))
-                .count();
-            let (nested, next) = after.split_at(inside);
-            let nested: Vec<_> = nested.iter().map(|&(_, prefix, expires_at)| (prefix, expires_at)).collect();
-            partition(root.verb, prefix, expires_at, &nested, &mut self.elements);
-            rest = next;
-        }
-    }
-}
-
-/// Lays out `prefix` so that every address has the latest expiry of all prefixes around it.
-fn partition(
-    verb: Verb,
-    prefix: Prefix,
-    expires_at: Timestamp,
-    nested: &[(Prefix, Timestamp)],
-    into: &mut BTreeMap<Element, Timestamp>,
-) {
-    let expires_at = nested
-        .iter()
-        .filter(|(inner, _)| *inner == prefix)
-        .map(|&(_, expires_at)| expires_at)
-        .fold(expires_at, Timestamp::max);
-    let longer: Vec<_> = nested
-        .iter()
-        .copied()
-        .filter(|&(inner, inner_expires_at)| inner != prefix && inner_expires_at > expires_at)
-        .collect();
-    let Some((low, high)) = halves(prefix).filter(|_| !longer.is_empty()) else {
-        into.insert(Element { verb, target: Target::Source(prefix) }, expires_at);
-        return;
-    };
-    for half in [low, high] {
-        let nested: Vec<_> = longer.iter().copied().filter(|(inner, _)| half.overlaps(inner)).collect();
-        partition(verb, half, expires_at, &nested, into);
-    }
-}
-
-/// The two halves of a prefix wider than one address.
-fn halves(prefix: Prefix) -> Option<(Prefix, Prefix)> {
-    if prefix.is_host() {
-        return None;
-    }
-    let len = prefix.prefix_len() + 1;
-    let high = match prefix.address() {
-        IpAddr::V4(address) => {
-            IpAddr::V4((u32::from(address) | 1u32.checked_shl(32 - u32::from(len)).unwrap_or(0)).into())
-        }
-        IpAddr::V6(address) => {
-            IpAddr::V6((u128::from(address) | 1u128.checked_shl(128 - u32::from(len)).unwrap_or(0)).into())
-        }
-    };
-    Some((Prefix::containing(prefix.address(), len), Prefix::containing(high, len)))
-}
-
-/// Leaves out the regions that lie within another one.
-fn drop_nested(regions: &mut BTreeSet<Element>) {
-    let nested: Vec<_> = regions
-        .iter()
-        .filter(|region| {
-            region.wide_prefix().is_some_and(|prefix| {
-                ancestors(prefix).any(|wider| {
-                    regions.contains(&Element { verb: region.verb, target: Target::Source(wider) })
-                })
-            })
+            let element = Element::of(entry);
+            while around.pop_if(|(wider, _)| !wider.contains(&element)).is_some() {}
+            let covered = around.last().map(|&(_, expires_at)| expires_at).max(covered_until);
+            if covered >= Some(entry.expires_at) {
+                // Whatever is around it passed all checks: it holds, even where it could not be held alone.
+                return None;
+            }
+            if let Some(why) = self.refusal(&element) {
+                not_effective.push(NotEffective { element, decision: entry.decision, why });
+                return None;
+            }
+            around.push((element, entry.expires_at));
+            Some((element, entry.expires_at))
         })
-        .copied()
-        .collect();
-    for region in nested {
-        regions.remove(&region);
     }
+}
+
+/// Without those that lie within another one.
+fn outermost(touched: &BTreeSet<Element>) -> BTreeSet<Element> {
+    let mut regions = BTreeSet::new();
+    let mut last: Option<Element> = None;
+    for element in touched {
+        if !last.is_some_and(|region| region.contains(element)) {
+            regions.insert(*element);
+            last = Some(*element);
+        }
+    }
+    regions
 }

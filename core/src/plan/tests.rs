@@ -8,7 +8,7 @@ use crate::{
 };
 use proptest::prelude::*;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
 };
 
@@ -41,19 +41,14 @@ fn desired(elements: &[(Element, Timestamp)]) -> Desired {
     desired
 }
 
-/// As the kernel: takes a whole transaction or nothing, refuses overlapping prefixes, and knows what it deletes.
-fn transact(actual: &Actual, actions: &[Action]) -> Result<Actual, String> {
+/// As a firewall that carries actions out one by one, and knows what it holds: what it holds after each of them.
+fn steps(actual: &Actual, actions: &[Action]) -> Result<Vec<Actual>, String> {
     let mut next = actual.clone();
+    let mut steps = Vec::new();
     for action in actions {
         match *action {
             Action::SetThrottle { per_minute } => next.throttle_per_minute = Some(per_minute),
             Action::Add { element, expires_at } => {
-                let overlap = element.wide_prefix().and_then(|_| {
-                    next.elements.keys().find(|e| e.wide_prefix().is_some() && e.overlaps(&element))
-                });
-                if let Some(overlap) = overlap {
-                    return Err(format!("{element} overlaps {overlap}"));
-                }
                 if next.elements.insert(element, expires_at).is_some() {
                     return Err(format!("{element} is held already"));
                 }
@@ -69,35 +64,82 @@ fn transact(actual: &Actual, actions: &[Action]) -> Result<Actual, String> {
                 }
             }
         }
+        steps.push(next.clone());
     }
-    Ok(next)
+    Ok(steps)
+}
+
+fn transact(actual: &Actual, actions: &[Action]) -> Result<Actual, String> {
+    Ok(steps(actual, actions)?.pop().unwrap_or_else(|| actual.clone()))
+}
+
+fn held(layout: &Layout) -> Vec<String> {
+    layout.elements().keys().map(ToString::to_string).collect()
 }
 
 #[test]
-fn a_longer_prefix_inside_cuts_the_wider_one_into_pieces() {
-    let wanted = desired(&[
+fn what_a_wider_prefix_covers_is_left_out() {
+    let mut wanted = desired(&[
         (Element::block(prefix("10.0.0.0/24")), at(60)),
         (Element::block(prefix("10.0.0.128/26")), at(600)),
+        (Element::block(prefix("10.0.0.130/31")), at(500)),
         (Element::block(prefix("10.0.0.192/26")), at(30)),
         (Element::block(prefix("10.0.0.1")), at(600)),
+        (Element::block(prefix("10.0.0.2")), at(60)),
         (Element::throttle(prefix("10.0.0.0/25")), at(600)),
     ]);
-    let layout = Layout::of(&wanted, NOW, Scope::All);
-    let elements: BTreeMap<_, _> = [
-        (Element::throttle(prefix("10.0.0.0/25")), at(600)),
-        (Element::block(prefix("10.0.0.0/25")), at(60)),
-        (Element::block(prefix("10.0.0.1")), at(600)),
-        (Element::block(prefix("10.0.0.128/26")), at(600)),
-        (Element::block(prefix("10.0.0.192/26")), at(60)),
-    ]
-    .into();
-    assert_eq!(layout.elements(), &elements);
-    assert!(layout.not_effective().is_empty());
+    let everywhere = Layout::of(&wanted, NOW, Scope::All);
+    assert_eq!(
+        held(&everywhere),
+        ["throttle 10.0.0.0/25", "block 10.0.0.0/24", "block 10.0.0.1", "block 10.0.0.128/26"]
+    );
+    assert!(everywhere.not_effective().is_empty());
     let served: Vec<_> = wanted
-        .served_by(&Element::block(prefix("10.0.0.192/26")))
+        .served_by(&Element::block(prefix("10.0.0.0/24")))
         .map(|entry| entry.target.to_string())
         .collect();
-    assert_eq!(served, ["10.0.0.0/24", "10.0.0.192/26"]);
+    assert_eq!(served, ["10.0.0.0/24", "10.0.0.2", "10.0.0.192/26"]);
+
+    // Shortened and then taken back: what it covered comes back with the same plan, and is alone in it.
+    let wide = Element::block(prefix("10.0.0.0/24"));
+    let firewall = transact(&Actual::default(), &everywhere.diff(&Actual::default())).unwrap();
+    wanted.put(entry(wide, at(40)));
+    let shorter = Layout::of(&wanted, NOW, Scope::Touched(&[wide].into()));
+    let back = Element::block(prefix("10.0.0.2"));
+    let add = Action::Add { element: back, expires_at: at(60) };
+    assert_eq!(shorter.diff(&firewall), [add, Action::Extend { element: wide, expires_at: at(40) }]);
+    wanted.remove(wide.verb, wide.target);
+    let gone = Layout::of(&wanted, NOW, Scope::Touched(&[wide].into()));
+    assert_eq!(
+        gone.diff(&firewall),
+        [
+            add,
+            Action::Add { element: Element::block(prefix("10.0.0.192/26")), expires_at: at(30) },
+            Action::Remove { element: wide }
+        ]
+    );
+}
+
+#[test]
+fn a_wide_prefix_that_may_not_be_blocked_covers_nothing() {
+    let mut wanted = desired(&[
+        (Element::block(prefix("10.0.0.0/8")), at(60)),
+        (Element::block(prefix("10.0.0.1")), at(60)),
+        (Element::block(prefix("10.9.0.0/16")), at(60)),
+        (Element::block(prefix("10.9.1.0/24")), at(60)),
+    ]);
+    wanted.set_host_never_block(vec![NeverBlockEntry { prefix: prefix("10.1.1.1"), why: "gateway".into() }]);
+    let cannot = |element: &Element| {
+        (element.wide_prefix() == Some(prefix("10.9.0.0/16"))).then(|| "there is no room".to_owned())
+    };
+    let layout = Layout::within(&wanted, NOW, Scope::All, cannot);
+    assert_eq!(held(&layout), ["block 10.0.0.1", "block 10.9.1.0/24"]);
+    assert_eq!(layout.not_effective().len(), 2);
+    for touched in ["10.0.0.1", "10.9.1.0/24"] {
+        let touched = [Element::block(prefix(touched))].into();
+        let layout = Layout::within(&wanted, NOW, Scope::Touched(&touched), cannot);
+        assert_eq!(layout.elements().len(), 1);
+    }
 }
 
 #[test]
@@ -116,8 +158,7 @@ fn never_block_and_nonsense_are_reported_not_planned() {
     assert!(!wanted.set_host_never_block(vec![gateway]));
 
     let layout = Layout::of(&wanted, NOW, Scope::All);
-    let held: Vec<_> = layout.elements().keys().map(ToString::to_string).collect();
-    assert_eq!(held, ["shield tcp/127.0.0.1:80", "block 198.51.100.1"]);
+    assert_eq!(held(&layout), ["shield tcp/127.0.0.1:80", "block 198.51.100.1"]);
     let why: Vec<_> = layout.not_effective().iter().map(|one| one.why.as_str()).collect();
     assert_eq!(
         why,
@@ -144,18 +185,6 @@ fn small_differences_of_expiry_are_left_alone() {
     );
 }
 
-#[test]
-fn a_halved_ipv6_prefix_covers_the_whole() {
-    let wanted = desired(&[
-        (Element::block(prefix("2001:db8::/32")), at(10)),
-        (Element::block(prefix("2001:db8:ffff:ffff:ffff:ffff:ffff:fffe/127")), at(20)),
-    ]);
-    let layout = Layout::of(&wanted, NOW, Scope::All);
-    assert_eq!(layout.elements().len(), 127 - 32 + 1);
-    let last = Element::block(prefix("2001:db8:ffff:ffff:ffff:ffff:ffff:fffe/127"));
-    assert_eq!(layout.elements().get(&last), Some(&at(20)));
-}
-
 // Few addresses and lengths, so that nesting and equal keys are the rule.
 fn any_prefix() -> impl Strategy<Value = Prefix> {
     (0u8..32, prop::sample::select(vec![27u8, 28, 29, 30, 31, 32]))
@@ -176,17 +205,18 @@ fn any_entries() -> impl Strategy<Value = Vec<(Element, Timestamp)>> {
     prop::collection::vec((any_element(), (0u64..8).prop_map(|n| at(n * 10))), 0..12)
 }
 
-/// What a firewall may hold: whatever came before, disjoint as an interval set guarantees.
+/// What a firewall may hold: whatever came before.
 fn any_actual() -> impl Strategy<Value = Actual> {
-    (any_entries(), prop::option::of(1u32..100)).prop_map(|(entries, throttle_per_minute)| {
-        let mut actual = Actual { throttle_per_minute, ..Actual::default() };
-        for (element, expires_at) in entries {
-            let clash = |other: &Element| other.wide_prefix().is_some() && other.overlaps(&element);
-            if element.wide_prefix().is_none() || !actual.elements.keys().any(clash) {
-                actual.elements.insert(element, expires_at);
-            }
-        }
-        actual
+    (any_entries(), prop::option::of(1u32..100)).prop_map(|(entries, throttle_per_minute)| Actual {
+        elements: entries.into_iter().collect(),
+        throttle_per_minute,
+    })
+}
+
+fn every_source() -> impl Iterator<Item = (Verb, Prefix)> {
+    (0..32u8).flat_map(|host| {
+        let address = Prefix::host(IpAddr::V4(Ipv4Addr::new(192, 0, 2, host)));
+        [Verb::Block, Verb::Throttle].map(|verb| (verb, address))
     })
 }
 
@@ -222,17 +252,25 @@ proptest! {
         );
         let layout = Layout::of(&desired, NOW, Scope::All);
         let actions = layout.diff(&actual);
-        let after = transact(&actual, &actions).map_err(TestCaseError::fail)?;
+        let steps = steps(&actual, &actions).map_err(TestCaseError::fail)?;
+        let after = steps.last().unwrap_or(&actual);
 
-        prop_assert_eq!(layout.diff(&after), Vec::new());
-        prop_assert_eq!(layout.missing(&after).count(), 0);
+        prop_assert_eq!(layout.diff(after), Vec::new());
+        prop_assert_eq!(layout.missing(after).count(), 0);
         prop_assert_eq!(after.throttle_per_minute, Some(desired.throttle_per_minute()));
-        // Every address is held exactly as long as the longest entry around it says.
-        for host in 0..32u8 {
-            let address = Prefix::host(IpAddr::V4(Ipv4Addr::new(192, 0, 2, host)));
-            for verb in [Verb::Block, Verb::Throttle] {
-                prop_assert_eq!(held_until(&after, verb, address), wanted_until(&desired, verb, address));
+        for (verb, address) in every_source() {
+            // Every address is held exactly as long as the longest entry around it says, by no superfluous element.
+            let until = held_until(after, verb, address);
+            prop_assert_eq!(until, wanted_until(&desired, verb, address));
+            // And never shorter in between, also when the actions are carried out one by one.
+            let before_and_after = held_until(&actual, verb, address).min(until);
+            for step in &steps {
+                prop_assert!(held_until(step, verb, address) >= before_and_after);
             }
+        }
+        for (element, expires_at) in &after.elements {
+            let others = after.elements.iter().filter(|(other, _)| *other != element && other.contains(element));
+            prop_assert!(others.clone().all(|(_, longest)| longest < expires_at), "{} is superfluous", element);
         }
         // Nothing is touched twice, and nothing that is neither wanted nor held.
         let mut seen = BTreeSet::new();
@@ -242,23 +280,17 @@ proptest! {
                 prop_assert!(layout.elements().contains_key(element) || actual.elements.contains_key(element));
             }
         }
-        // Additions come first, but for prefixes that stand in the way of others.
-        let first_remove = actions.iter().position(|a| matches!(a, Action::Remove { .. })).unwrap_or(actions.len());
-        for action in &actions[first_remove..] {
-            let in_the_way = match action {
-                Action::Add { element, .. } | Action::Extend { element, .. } => element.wide_prefix().is_some(),
-                Action::Remove { .. } => true,
-                Action::SetThrottle { .. } => false,
-            };
-            prop_assert!(in_the_way);
-        }
     }
 
     #[test]
     fn planning_only_what_was_touched_is_enough(
         entries in any_entries(), changes in prop::collection::vec((any_element(), prop::option::of(0u64..8)), 0..6),
+        never in prop::option::of(any_prefix()),
     ) {
         let mut desired = desired(&entries);
+        desired.set_host_never_block(
+            never.map(|prefix| NeverBlockEntry { prefix, why: "gateway".into() }).into_iter().collect(),
+        );
         let before = Layout::of(&desired, NOW, Scope::All);
         let held = transact(&Actual::default(), &before.diff(&Actual::default())).map_err(TestCaseError::fail)?;
 
@@ -271,7 +303,13 @@ proptest! {
             touched.insert(element);
         }
         let part = Layout::of(&desired, NOW, Scope::Touched(&touched));
-        let after = transact(&held, &part.diff(&held)).map_err(TestCaseError::fail)?;
+        let actions = part.diff(&held);
+        let after = transact(&held, &actions).map_err(TestCaseError::fail)?;
+        for action in &actions {
+            if let Action::Add { element, .. } | Action::Extend { element, .. } | Action::Remove { element } = action {
+                prop_assert!(part.covers(element) && touched.iter().any(|touched| touched.contains(element)));
+            }
+        }
         prop_assert_eq!(Layout::of(&desired, NOW, Scope::All).diff(&after), Vec::new());
         prop_assert_eq!(part.missing(&after).count(), 0);
     }

@@ -1,14 +1,13 @@
 //! A firewall in memory: for tests, for dry runs, and as the specification of what a backend has to do.
 
-use super::{Backend, BackendError, Survey};
+use super::{Backend, BackendError, Survey, fit};
 use netguard_core::{
     plan::{Action, Actual, Element},
     time::Timestamp,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// As strict as the kernel: a transaction is taken whole or not at all, prefixes must not overlap, and whatever
-/// reaches its expiry is gone.
+/// As strict as the kernel: a transaction is taken whole or not at all, and whatever reaches its expiry is gone.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
     held: Actual,
@@ -46,28 +45,18 @@ impl Backend for Memory {
 
     async fn apply(&mut self, actions: &[Action], now: Timestamp) -> Result<(), BackendError> {
         self.expire(now);
-        let mut next = self.held.clone();
+        fit(actions)?;
         for action in actions {
             match *action {
-                Action::SetThrottle { per_minute } => next.throttle_per_minute = Some(per_minute),
+                Action::SetThrottle { per_minute } => self.held.throttle_per_minute = Some(per_minute),
                 Action::Add { element, expires_at } | Action::Extend { element, expires_at } => {
-                    let overlap = next.elements.keys().find(|held| {
-                        **held != element
-                            && element.wide_prefix().is_some()
-                            && held.wide_prefix().is_some()
-                            && held.overlaps(&element)
-                    });
-                    if let Some(overlap) = overlap {
-                        return Err(BackendError::Conflict(format!("{element} overlaps {overlap}")));
-                    }
-                    next.elements.insert(element, expires_at);
+                    self.held.elements.insert(element, expires_at);
                 }
                 Action::Remove { element } => {
-                    next.elements.remove(&element);
+                    self.held.elements.remove(&element);
                 }
             }
         }
-        self.held = next;
         Ok(())
     }
 

@@ -7,6 +7,7 @@
 
 mod check;
 pub(crate) mod kernel;
+mod legacy;
 mod listing;
 mod netlink;
 mod ruleset;
@@ -15,13 +16,12 @@ mod sets;
 
 pub use check::{Finding, check};
 
-use super::{Backend, BackendError, Counters, Survey, process::Program};
+use super::{Backend, BackendError, Counters, Survey, fit, process::Program};
 use listing::Listing;
 use netguard_core::{
     decision::{Target, Verb},
     net::Protocol,
     plan::{Action, Actual, Element},
-    policy::Policy,
     subject::Service,
     time::Timestamp,
 };
@@ -31,7 +31,6 @@ use sets::Set;
 use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsString,
-    fmt::Write as _,
     io,
 };
 
@@ -89,7 +88,7 @@ impl Nftables {
         Self {
             nft: Nft(Program::new("nft", "nftables").at(program)),
             netlink: None,
-            shape: Shape { throttle_per_minute: Policy::default().throttle_per_minute, synproxy: false },
+            shape: Shape::default(),
             shielded: BTreeSet::new(),
             synproxy: None,
             generation: None,
@@ -124,46 +123,43 @@ impl Nftables {
         self.netlink()?.has_table(OFF_TABLE).map_err(unread)
     }
 
-    /// All elements of ours. An interval that is no prefix cannot be of ours: its set is emptied, and the next plan
-    /// fills it anew; what was wrong goes into `faults`.
-    async fn read_all(&mut self, now: Timestamp, faults: &mut Vec<String>) -> Result<Elements, BackendError> {
+    /// All elements in the sets that stand.
+    fn read_all(&mut self, listing: &Listing, now: Timestamp) -> Result<Elements, BackendError> {
         let mut elements = BTreeMap::new();
-        for &set in Set::ALL {
-            let raw = self.netlink()?.dump(set).map_err(unread)?;
-            match read_set(set, &raw, now) {
-                Ok(read) => elements.extend(read),
-                Err(fault) => {
-                    self.nft.transact(&format!("flush set inet {TABLE} {}\n", set.name())).await?;
-                    faults.push(fault);
-                }
-            }
+        for set in Set::ALWAYS.iter().copied().chain(listing.prefix_sets()) {
+            // A set of another type holds nothing of ours.
+            elements.extend(read_set(set, &self.netlink()?.dump(&set.name()).map_err(unread)?, now));
+        }
+        for set in listing.interval_sets() {
+            let raw = self.netlink()?.dump(set.name).map_err(unread)?;
+            elements.extend(set.elements(&raw).into_iter().map(|(element, raw)| (element, raw.until(now))));
         }
         Ok(elements)
     }
 
-    /// Puts the table right. A set that stands with another type (an older version made it) cannot be changed: then
-    /// the table is made anew with everything it held, in the same transaction.
-    async fn build(&mut self, now: Timestamp) -> Result<(), BackendError> {
+    /// Puts the table right, with sets for the prefixes of `held` and no others. Sets that stand with another type (an
+    /// older version made them) cannot be changed: then the table is made anew with everything it held, in the same
+    /// transaction.
+    async fn build(
+        &mut self,
+        found: Option<&Listing>,
+        held: &Elements,
+        now: Timestamp,
+    ) -> Result<(), BackendError> {
+        self.shape.prefixes = prefix_sets(held.keys());
         let script = self.shape.script();
-        let refused = match self.nft.transact(&script).await {
-            Err(BackendError::Refused { why, .. }) => why,
-            other => return other,
-        };
-        if self.list()?.is_none() {
-            // There was nothing to be in the way: building it anew would be refused the same way.
-            return Err(BackendError::Refused { program: "nft", why: refused });
-        }
-        let mut held = BTreeMap::new();
-        for &set in Set::ALL {
-            // A set that is missing or of another type gives nothing.
-            if let Ok(raw) = self.netlink()?.dump(set) {
-                held.extend(read_set(set, &raw, now).unwrap_or_default());
+        let Some(found) = found else { return self.nft.transact(&script).await };
+        if found.interval_sets().next().is_none() {
+            let stand = found.prefix_sets();
+            let unused = stand.difference(&self.shape.prefixes).copied();
+            match self.nft.transact(&(script.clone() + &Shape::without(unused))).await {
+                Err(BackendError::Refused { .. }) => {}
+                other => return other,
             }
         }
         let again: Vec<_> =
-            held.into_iter().map(|(element, expires_at)| Action::Add { element, expires_at }).collect();
-        let mut anew = format!("delete table inet {TABLE}\n{script}");
-        anew.push_str(&script::of(&again, now));
+            held.iter().map(|(&element, &expires_at)| Action::Add { element, expires_at }).collect();
+        let anew = format!("delete table inet {TABLE}\n{script}{}", script::of(&again, now));
         self.nft.transact(&anew).await
     }
 
@@ -232,14 +228,17 @@ fn unread(error: io::Error) -> BackendError {
 type Elements = BTreeMap<Element, Timestamp>;
 
 /// The elements in a dump of a set.
-fn read_set(set: Set, raw: &[RawElement], now: Timestamp) -> Result<Elements, String> {
-    let until =
-        |one: &RawElement| one.expires_in.map_or(Timestamp::MAX_SANE, |left| now.saturating_add(left));
-    if set.interval() {
-        set.intervals(raw).into_iter().map(|one| one.map(|(element, raw)| (element, until(&raw)))).collect()
-    } else {
-        Ok(raw.iter().filter_map(|one| Some((set.element(&one.key)?, until(one)))).collect())
-    }
+fn read_set<'a>(
+    set: Set,
+    raw: &'a [RawElement],
+    now: Timestamp,
+) -> impl Iterator<Item = (Element, Timestamp)> + 'a {
+    raw.iter().filter_map(move |one| Some((set.element(&one.key)?, one.until(now))))
+}
+
+/// The sets of prefixes that these live in.
+fn prefix_sets<'a>(elements: impl Iterator<Item = &'a Element>) -> BTreeSet<Set> {
+    elements.filter_map(Set::of).filter(|set| set.is_of_prefixes()).collect()
 }
 
 fn services(elements: &Elements) -> BTreeSet<Service> {
@@ -266,45 +265,46 @@ impl Backend for Nftables {
             return Err(BackendError::SwitchedOff);
         }
         let mut repaired = Vec::new();
-        match self.list()? {
+        let listing = self.list()?;
+        let mut elements = match &listing {
+            Some(listing) => self.read_all(listing, now)?,
+            None => Elements::new(),
+        };
+        // What is wanted of the rules depends on what is held.
+        self.shielded = services(&elements);
+        match &listing {
             None => {
-                self.shielded = BTreeSet::new();
                 self.shape.synproxy = false;
-                self.build(now).await?;
                 repaired.push(format!("table inet {TABLE} was missing"));
+                self.build(None, &elements, now).await?;
             }
             Some(listing) => {
                 if let Some(rate) = listing.throttle_per_minute() {
                     self.shape.throttle_per_minute = rate;
                 }
                 self.counters = listing.counters();
-                // What is wanted depends on what is shielded, which can be read only from a set that is there.
-                let mut held = BTreeMap::new();
-                for &set in Set::ALL.iter().filter(|set| set.is_shield()) {
-                    if let Ok(raw) = self.netlink()?.dump(set) {
-                        held.extend(read_set(set, &raw, now).unwrap_or_default());
-                    }
-                }
-                self.shielded = services(&held);
+                self.shape.prefixes = listing.prefix_sets();
                 let shielded = self.shielded.clone();
                 self.shape.synproxy = self.wants_synproxy(&shielded).await;
-                let faults = listing.faults(self.shape);
-                let superfluous = !self.shape.synproxy && listing.has_chain(&UNTRACK);
+                let faults = listing.faults(&self.shape);
+                let superfluous = (!self.shape.synproxy && listing.has_chain(&UNTRACK))
+                    || listing.interval_sets().next().is_some();
                 if !faults.is_empty() || superfluous {
-                    self.build(now).await?;
+                    self.build(Some(listing), &elements, now).await?;
                     repaired.extend(faults);
+                    let built = self.list()?.unwrap_or_default();
+                    elements = self.read_all(&built, now)?;
                 }
             }
         }
-        let elements = self.read_all(now, &mut repaired).await?;
-        self.shielded = services(&elements);
         self.note_generation()?;
         let throttle_per_minute = Some(self.shape.throttle_per_minute);
         Ok(Survey { actual: Actual { elements, throttle_per_minute }, repaired })
     }
 
     async fn apply(&mut self, actions: &[Action], now: Timestamp) -> Result<(), BackendError> {
-        let mut shape = self.shape;
+        fit(actions)?;
+        let mut shape = self.shape.clone();
         let mut shielded = self.shielded.clone();
         for action in actions {
             match *action {
@@ -322,13 +322,26 @@ impl Backend for Nftables {
             shape.synproxy = self.wants_synproxy(&shielded).await;
         }
         let mut script = String::new();
-        if shape.synproxy != self.shape.synproxy {
+        let held = actions.iter().filter_map(|action| match action {
+            Action::Add { element, .. } | Action::Extend { element, .. } => Some(element),
+            Action::SetThrottle { .. } | Action::Remove { .. } => None,
+        });
+        shape.prefixes.extend(prefix_sets(held));
+        if shape.synproxy != self.shape.synproxy || shape.prefixes != self.shape.prefixes {
             script.push_str(&shape.script());
         }
         if shape.throttle_per_minute != self.shape.throttle_per_minute {
             script.push_str(&shape.rate_script());
         }
-        let _ = write!(script, "{}", script::of(actions, now));
+        // Nothing of a length that has no set is held.
+        let stands = |element: &Element| {
+            Set::of(element).is_some_and(|set| !set.is_of_prefixes() || shape.prefixes.contains(&set))
+        };
+        let known = actions.iter().copied().filter(|action| match action {
+            Action::Remove { element } => stands(element),
+            Action::Add { .. } | Action::Extend { .. } | Action::SetThrottle { .. } => true,
+        });
+        script.push_str(&script::of(&known.collect::<Vec<_>>(), now));
         if script.is_empty() {
             return Ok(());
         }
@@ -351,19 +364,21 @@ impl Backend for Nftables {
     ) -> Result<BTreeMap<Element, Timestamp>, BackendError> {
         let mut by_set: BTreeMap<Set, Vec<Element>> = BTreeMap::new();
         for element in elements {
-            by_set.entry(Set::of(element)).or_default().push(*element);
+            if let Some(set) = Set::of(element) {
+                by_set.entry(set).or_default().push(*element);
+            }
         }
         let mut held = BTreeMap::new();
         for (set, wanted) in by_set {
-            if set.interval() || wanted.len() >= READ_WHOLE_SET_FROM {
-                let raw = self.netlink()?.dump(set).map_err(unread)?;
-                let all = read_set(set, &raw, now).map_err(BackendError::Unreadable)?;
+            if wanted.len() >= READ_WHOLE_SET_FROM {
+                let raw = self.netlink()?.dump(&set.name()).map_err(unread)?;
+                let all: Elements = read_set(set, &raw, now).collect();
                 held.extend(wanted.iter().filter_map(|element| Some((*element, *all.get(element)?))));
                 continue;
             }
             for element in wanted {
                 let raw = self.netlink()?.element(set, &Set::key(&element)).map_err(unread)?;
-                held.extend(read_set(set, raw.as_slice(), now).map_err(BackendError::Unreadable)?);
+                held.extend(read_set(set, raw.as_slice(), now));
             }
         }
         Ok(held)

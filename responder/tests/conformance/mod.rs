@@ -3,7 +3,7 @@
 #![allow(unreachable_pub, dead_code, clippy::unwrap_used, reason = "shared by several test programs")]
 
 use netguard_core::{
-    decision::DecisionId,
+    decision::{DecisionId, Target, Verb},
     ledger::Entry,
     net::{Prefix, Protocol},
     plan::{Action, Actual, Desired, Element, Layout, Scope},
@@ -77,7 +77,7 @@ pub async fn bring(backend: &mut impl Backend, desired: &Desired) -> Actual {
 pub async fn suite(backend: &mut impl Backend) {
     holds_everything_there_is(backend).await;
     extends_and_shortens(backend).await;
-    cuts_and_joins_prefixes(backend).await;
+    holds_prefixes_in_one_another(backend).await;
     takes_all_or_nothing(backend).await;
     forgets_in_time(backend).await;
     follows_any_sequence(backend).await;
@@ -93,9 +93,9 @@ async fn holds_everything_there_is(backend: &mut impl Backend) {
         (block("255.0.0.0/8"), after(90)),
         (block("ffff::/16"), after(366 * 24 * 3600)),
         (throttle("198.51.100.7"), after(60)),
-        (throttle("198.51.100.0/24"), after(60)),
+        (throttle("198.51.100.0/24"), after(50)),
         (throttle("2001:db8::7"), after(60)),
-        (throttle("2001:db8::/64"), after(60)),
+        (throttle("2001:db8::/64"), after(50)),
         (shield("203.0.113.1", 80), after(60)),
         (shield("203.0.113.1", 443), after(60)),
         (shield("2001:db8::5", 80), after(60)),
@@ -144,25 +144,47 @@ async fn extends_and_shortens(backend: &mut impl Backend) {
     }
 }
 
-async fn cuts_and_joins_prefixes(backend: &mut impl Backend) {
+async fn holds_prefixes_in_one_another(backend: &mut impl Backend) {
     let wide = (block("192.0.2.0/24"), after(100));
     let longer = (block("192.0.2.64/28"), after(200));
-    assert_eq!(bring(backend, &desired(&[wide])).await.elements.len(), 1);
-    assert_eq!(bring(backend, &desired(&[wide, longer])).await.elements.len(), 5);
-    assert_eq!(bring(backend, &desired(&[longer])).await.elements.len(), 1);
-    assert_eq!(
-        bring(backend, &desired(&[(block("192.0.2.0/24"), after(300)), longer])).await.elements.len(),
-        1
-    );
+    let as_long = (block("192.0.2.128/25"), wide.1);
+    let address = (block("192.0.2.7"), after(90));
+    for (wanted, held) in [
+        (&[wide][..], &[wide.0][..]),
+        (&[wide, longer, as_long, address], &[wide.0, longer.0]),
+        // What the wide one covered comes back when it goes or ends earlier, and leaves when it comes.
+        (&[longer, as_long, address], &[address.0, longer.0, as_long.0]),
+        (&[wide, longer, as_long, address], &[wide.0, longer.0]),
+        (&[(wide.0, after(80)), longer, address], &[wide.0, address.0, longer.0]),
+        (&[(wide.0, after(300)), longer, address], &[wide.0]),
+    ] {
+        assert_eq!(bring(backend, &desired(wanted)).await.elements.into_keys().collect::<Vec<_>>(), held);
+    }
+    // Every length, in both families.
+    let every: Vec<_> = (8..=32)
+        .map(|len| {
+            (
+                Element::block(Prefix::containing([11, 255, 255, len].into(), len)),
+                after(1000 + u64::from(len)),
+            )
+        })
+        .chain((8..=128).step_by(12).map(|len| {
+            let address = std::net::Ipv6Addr::new(0x2400, 1, 2, 3, 4, 5, 6, u16::from(len));
+            (Element::throttle(Prefix::containing(address.into(), len)), after(1000 + u64::from(len)))
+        }))
+        .collect();
+    assert_eq!(bring(backend, &desired(&every)).await.elements.len(), every.len());
 }
 
 async fn takes_all_or_nothing(backend: &mut impl Backend) {
     let before = bring(backend, &desired(&[(block("192.0.2.0/24"), after(100))])).await;
+    let nonsense = Element { verb: Verb::Shield, target: Target::Source(prefix("192.0.2.0/25")) };
     let refused = backend
         .apply(
             &[
                 Action::Add { element: block("198.51.100.1"), expires_at: after(60) },
-                Action::Add { element: block("192.0.2.0/25"), expires_at: after(60) },
+                Action::Add { element: nonsense, expires_at: after(60) },
+                Action::Remove { element: block("192.0.2.0/24") },
             ],
             now(),
         )
@@ -171,7 +193,9 @@ async fn takes_all_or_nothing(backend: &mut impl Backend) {
     let held = backend.open(now()).await.unwrap().actual;
     assert_eq!(held.elements.keys().collect::<Vec<_>>(), before.elements.keys().collect::<Vec<_>>());
     // Removing what is gone already is no error: it may have expired a moment ago.
-    backend.apply(&[Action::Remove { element: block("198.51.100.1") }], now()).await.unwrap();
+    for gone in [block("198.51.100.1"), block("203.0.112.0/20"), shield("203.0.113.1", 80)] {
+        backend.apply(&[Action::Remove { element: gone }], now()).await.unwrap();
+    }
 }
 
 async fn forgets_in_time(backend: &mut impl Backend) {

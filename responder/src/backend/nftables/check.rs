@@ -37,7 +37,7 @@ pub async fn check(nftables: &mut Nftables) -> Vec<Finding> {
         },
     );
     if present {
-        let shape = Shape { throttle_per_minute: 20, synproxy: false };
+        let shape = Shape::default();
         let takes = nftables.nft.would_take(&shape.script()).await;
         note(
             "kernel",
@@ -75,8 +75,9 @@ fn table(nftables: &mut Nftables) -> Result<String, String> {
     let shape = Shape {
         throttle_per_minute: listing.throttle_per_minute().unwrap_or(20),
         synproxy: listing.has_chain(&super::UNTRACK),
+        prefixes: listing.prefix_sets(),
     };
-    let faults = listing.faults(shape);
+    let faults = listing.faults(&shape);
     if faults.is_empty() {
         let counters = listing.counters();
         Ok(format!(

@@ -3,8 +3,10 @@
 //! Over netlink, since `nft list` loads every element first, even when asked for none of them.
 
 use super::{
+    legacy::{INTERVAL_SETS, IntervalSet},
     netlink::{Netlink, Objects, attribute, be32, be64, text},
-    ruleset::{Chain, Shape, TABLE, hook_number, rate_in, set_names},
+    ruleset::{Chain, Shape, TABLE, hook_number, rate_in},
+    sets::Set,
 };
 use crate::backend::Counters;
 use std::{
@@ -95,15 +97,25 @@ impl Listing {
         self.chains.get("throttle")?.rules.iter().find_map(|comment| rate_in(comment))
     }
 
+    /// The sets of prefixes that stand.
+    pub(super) fn prefix_sets(&self) -> BTreeSet<Set> {
+        self.sets.iter().filter_map(|name| Set::named(name)).filter(|set| set.is_of_prefixes()).collect()
+    }
+
+    /// The interval sets that stand, if an older version made the table.
+    pub(super) fn interval_sets(&self) -> impl Iterator<Item = IntervalSet> {
+        INTERVAL_SETS.iter().copied().filter(|set| self.sets.contains(set.name))
+    }
+
     pub(super) fn has_chain(&self, chain: &Chain) -> bool {
         self.chains.contains_key(chain.name)
     }
 
     /// What is missing or altered, in words; empty when all stands.
-    pub(super) fn faults(&self, shape: Shape) -> Vec<String> {
+    pub(super) fn faults(&self, shape: &Shape) -> Vec<String> {
         let mut faults = Vec::new();
-        for name in set_names() {
-            if !self.sets.contains(name) {
+        for name in shape.set_names() {
+            if !self.sets.contains(&name) {
                 faults.push(format!("set {name} was missing"));
             }
         }

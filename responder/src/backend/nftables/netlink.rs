@@ -6,6 +6,7 @@
 //! Formats: linux/netlink.h, linux/netfilter/nfnetlink.h, linux/netfilter/nf_tables.h.
 
 use super::{ruleset::TABLE, sets::Set};
+use netguard_core::time::Timestamp;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink,
     sockopt::{Timeout, set_socket_timeout},
@@ -41,7 +42,6 @@ const LIST_ELEMENT: u16 = 1;
 const ELEMENT_KEY: u16 = 1;
 const ELEMENT_FLAGS: u16 = 3;
 const ELEMENT_EXPIRATION: u16 = 5;
-const ELEMENT_KEY_END: u16 = 10;
 const DATA_VALUE: u16 = 1;
 const GENERATION_ID: u16 = 1;
 const NESTED: u16 = 0x8000;
@@ -52,12 +52,17 @@ const INTERVAL_END: u32 = 1;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RawElement {
     pub key: Vec<u8>,
-    /// Last key of an interval, where the kernel tells it with the element.
-    pub key_end: Option<Vec<u8>>,
     /// It ends the interval before it and is no member itself.
     pub interval_end: bool,
     /// What is left of its timeout; `None`: it has none.
     pub expires_in: Option<Duration>,
+}
+
+impl RawElement {
+    /// When it expires on the clock that shows `now`.
+    pub(super) fn until(&self, now: Timestamp) -> Timestamp {
+        self.expires_in.map_or(Timestamp::MAX_SANE, |left| now.saturating_add(left))
+    }
 }
 
 /// Kinds of objects in a table. (Stateful ones are counters.)
@@ -131,11 +136,11 @@ impl Netlink {
         })
     }
 
-    /// The element of a plain set with this key, if it is held.
+    /// The element with this key, if it is held.
     pub(super) fn element(&mut self, set: Set, key: &[u8]) -> io::Result<Option<RawElement>> {
         let mut element = Vec::new();
         put_nested(&mut element, ELEMENT_KEY, |inner| put(inner, DATA_VALUE, key));
-        let mut body = list_of(set);
+        let mut body = list_of(&set.name());
         put_nested(&mut body, LIST_ELEMENTS, |list| put(list, LIST_ELEMENT | NESTED, &element));
         let mut found = Vec::new();
         match self.ask(GET_SET_ELEMENTS, 0, FAMILY_INET, &body, |kind, payload| {
@@ -149,13 +154,17 @@ impl Netlink {
         }
     }
 
-    /// Every element of a set.
-    pub(super) fn dump(&mut self, set: Set) -> io::Result<Vec<RawElement>> {
-        self.dumped(GET_SET_ELEMENTS, &list_of(set), |found, kind, payload| {
+    /// Every element of the set with this name; none when there is no such set.
+    pub(super) fn dump(&mut self, set: &str) -> io::Result<Vec<RawElement>> {
+        let all = self.dumped(GET_SET_ELEMENTS, &list_of(set), |found, kind, payload| {
             if kind == NEW_SET_ELEMENTS {
                 elements(payload, found);
             }
-        })
+        });
+        match all {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            all => all,
+        }
     }
 
     /// A whole dump, begun anew when something changed meanwhile.
@@ -250,12 +259,7 @@ fn elements(payload: &[u8], found: &mut Vec<RawElement>) {
         let Some(key) = data(ELEMENT_KEY) else { continue };
         let flags = attribute(element, ELEMENT_FLAGS).and_then(be32).unwrap_or(0);
         let expires_in = attribute(element, ELEMENT_EXPIRATION).and_then(be64).map(Duration::from_millis);
-        found.push(RawElement {
-            key: key.to_vec(),
-            key_end: data(ELEMENT_KEY_END).map(<[u8]>::to_vec),
-            interval_end: flags & INTERVAL_END != 0,
-            expires_in,
-        });
+        found.push(RawElement { key: key.to_vec(), interval_end: flags & INTERVAL_END != 0, expires_in });
     }
 }
 
@@ -292,10 +296,10 @@ pub(super) fn be32(bytes: &[u8]) -> Option<u32> {
     bytes.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
 }
 
-fn list_of(set: Set) -> Vec<u8> {
+fn list_of(set: &str) -> Vec<u8> {
     let mut body = Vec::new();
     put_text(&mut body, OF_TABLE, TABLE);
-    put_text(&mut body, LIST_SET, set.name());
+    put_text(&mut body, LIST_SET, set);
     body
 }
 

@@ -11,14 +11,15 @@
 //! the rules are these.
 
 use super::sets::Set;
-use std::fmt::Write as _;
+use netguard_core::{decision::Verb, policy::Policy};
+use std::{collections::BTreeSet, fmt::Write as _};
 
 /// Family and name of everything that is ours.
 pub(super) const TABLE: &str = "netguard";
 /// Stands while a person switched enforcement off on this host (`netguard-responder flush`).
 pub(super) const OFF_TABLE: &str = "netguard_off";
 /// Raised with every change of the rules below: an older ruleset is replaced at the next start.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// New connections a throttled source may open at once before the rate counts.
 const THROTTLE_BURST: u32 = 5;
@@ -76,18 +77,50 @@ const DYNAMIC_SETS: &[(&str, &str)] = &[
 ];
 
 /// What the rules depend on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Shape {
     pub throttle_per_minute: u32,
     /// Whether something behind this host is shielded, and `synproxy` has to answer for it.
     pub synproxy: bool,
+    /// The sets of prefixes that stand: one for each length in use.
+    pub prefixes: BTreeSet<Set>,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self {
+            throttle_per_minute: Policy::default().throttle_per_minute,
+            synproxy: false,
+            prefixes: BTreeSet::new(),
+        }
+    }
 }
 
 impl Shape {
+    /// The sets that decisions of a verb live in: those of single addresses first.
+    fn sets(&self, verb: Verb) -> impl Iterator<Item = Set> {
+        let always = Set::ALWAYS.iter().copied();
+        always.chain(self.prefixes.iter().copied()).filter(move |set| set.verb() == verb)
+    }
+
+    /// All sets, those that packets fill included.
+    pub(super) fn set_names(&self) -> impl Iterator<Item = String> {
+        let ours = Set::ALWAYS.iter().chain(&self.prefixes).map(|set| set.name());
+        ours.chain(DYNAMIC_SETS.iter().map(|(name, _)| (*name).to_owned()))
+    }
+
+    /// A rule for each set of a verb: `statement` on packets whose `address` is in it.
+    fn for_each_set(&self, verb: Verb, name: &str, address: &str, statement: &str) -> Vec<(String, String)> {
+        self.sets(verb)
+            .map(|set| (format!("{} {statement}", set.lookup(address)), format!("{name}{}", set.name())))
+            .collect()
+    }
+
     /// The rules of a chain, in order: statement and name. The comment of a rule is made from its name.
-    fn rules(self, chain: &Chain) -> Vec<(String, String)> {
+    fn rules(&self, chain: &Chain) -> Vec<(String, String)> {
         let rate = self.throttle_per_minute;
         let rule = |name: &str, statement: &str| (statement.to_owned(), name.to_owned());
+        let remember = || self.for_each_set(Verb::Throttle, "remember ", "daddr", "jump remember");
         const NEW_TCP: &str = "tcp flags & (syn | ack) == syn";
         // Data over an open connection: only a completed handshake brings the kernel to send any, and no spoofed packet
         // does (conntrack's own ESTABLISHED would take a repeated SYN for one).
@@ -118,32 +151,27 @@ impl Shape {
                 rule("sources", "jump sources"),
                 rule("proven4", &format!("{DATA} update @proven4 {{ ip daddr }}")),
                 rule("proven6", &format!("{DATA} update @proven6 {{ ip6 daddr & ffff:ffff:ffff:ffff:: }}")),
-                rule("remember4", "ip daddr @throttle4 jump remember"),
-                rule("remember4 prefixes", "ip daddr @throttle4_prefixes jump remember"),
-                rule("remember6", "ip6 daddr @throttle6 jump remember"),
-                rule("remember6 prefixes", "ip6 daddr @throttle6_prefixes jump remember"),
+            ]
+            .into_iter()
+            .chain(remember())
+            .chain([
                 rule("shield4", "ip daddr . meta l4proto . th dport @shield4 jump answer"),
                 rule("shield6", "ip6 daddr . meta l4proto . th dport @shield6 jump answer"),
-            ],
+            ])
+            .collect(),
             "output" => vec![
                 rule("own traffic", "oifname \"lo\" accept"),
                 rule("proven4", &format!("{DATA} update @proven4 {{ ip daddr }}")),
                 rule("proven6", &format!("{DATA} update @proven6 {{ ip6 daddr & ffff:ffff:ffff:ffff:: }}")),
-                rule("remember4", "ip daddr @throttle4 jump remember"),
-                rule("remember4 prefixes", "ip daddr @throttle4_prefixes jump remember"),
-                rule("remember6", "ip6 daddr @throttle6 jump remember"),
-                rule("remember6 prefixes", "ip6 daddr @throttle6_prefixes jump remember"),
-            ],
-            "sources" => vec![
-                rule("block4", "ip saddr @block4 counter name \"blocked\" drop"),
-                rule("block4 prefixes", "ip saddr @block4_prefixes counter name \"blocked\" drop"),
-                rule("block6", "ip6 saddr @block6 counter name \"blocked\" drop"),
-                rule("block6 prefixes", "ip6 saddr @block6_prefixes counter name \"blocked\" drop"),
-                rule("throttle4", "ip saddr @throttle4 jump throttle"),
-                rule("throttle4 prefixes", "ip saddr @throttle4_prefixes jump throttle"),
-                rule("throttle6", "ip6 saddr @throttle6 jump throttle"),
-                rule("throttle6 prefixes", "ip6 saddr @throttle6_prefixes jump throttle"),
-            ],
+            ]
+            .into_iter()
+            .chain(remember())
+            .collect(),
+            "sources" => [
+                self.for_each_set(Verb::Block, "", "saddr", "counter name \"blocked\" drop"),
+                self.for_each_set(Verb::Throttle, "", "saddr", "jump throttle"),
+            ]
+            .concat(),
             "throttle" => vec![
                 // NULL, FIN and XMAS probes: no connection ever has a segment without SYN, RST and ACK (RFC 9293 3.10.7).
                 rule(
@@ -250,12 +278,12 @@ impl Shape {
         }
     }
 
-    fn chains(self) -> impl Iterator<Item = &'static Chain> {
+    fn chains(&self) -> impl Iterator<Item = &'static Chain> {
         CHAINS.iter().chain(if self.synproxy { SYNPROXY_CHAINS } else { &[] })
     }
 
     /// The comments a listing has to show, chain by chain.
-    pub(super) fn expected(self) -> Vec<(&'static Chain, Vec<String>)> {
+    pub(super) fn expected(&self) -> Vec<(&'static Chain, Vec<String>)> {
         self.chains()
             .map(|chain| (chain, self.rules(chain).into_iter().map(|(_, name)| comment(&name)).collect()))
             .collect()
@@ -263,14 +291,14 @@ impl Shape {
 
     /// One transaction's text that makes the table and everything in it stand as it should, whatever stands already:
     /// sets are made where they lack and never emptied, rules are put anew.
-    pub(super) fn script(self) -> String {
+    pub(super) fn script(&self) -> String {
         let mut text = String::with_capacity(8 << 10);
         // Writing to a String cannot fail.
         let _ = writeln!(text, "add table inet {TABLE}");
         for name in COUNTERS {
             let _ = writeln!(text, "add counter inet {TABLE} {name}");
         }
-        for set in Set::ALL {
+        for set in Set::ALWAYS.iter().chain(&self.prefixes) {
             let _ = writeln!(text, "add set inet {TABLE} {} {{ {} }}", set.name(), set.declaration());
         }
         for (name, declaration) in DYNAMIC_SETS {
@@ -280,13 +308,13 @@ impl Shape {
         if !self.synproxy {
             // Whether they stand or not, they are gone afterwards.
             for chain in SYNPROXY_CHAINS {
-                self.add_chain(chain, &mut text);
+                Self::add_chain(chain, &mut text);
                 let _ = writeln!(text, "flush chain inet {TABLE} {}", chain.name);
                 let _ = writeln!(text, "delete chain inet {TABLE} {}", chain.name);
             }
         }
         for chain in self.chains() {
-            self.add_chain(chain, &mut text);
+            Self::add_chain(chain, &mut text);
         }
         for chain in self.chains() {
             self.refill(chain, &mut text);
@@ -294,8 +322,16 @@ impl Shape {
         text
     }
 
+    /// What removes sets of prefixes that nothing refers to any more, after [`Self::script`].
+    pub(super) fn without(unused: impl IntoIterator<Item = Set>) -> String {
+        unused.into_iter().fold(String::new(), |mut text, set| {
+            let _ = writeln!(text, "delete set inet {TABLE} {}", set.name());
+            text
+        })
+    }
+
     /// The text that gives throttled sources another rate. What they used up so far is forgotten.
-    pub(super) fn rate_script(self) -> String {
+    pub(super) fn rate_script(&self) -> String {
         let mut text = String::new();
         self.refill(&THROTTLE, &mut text);
         for set in ["rate4", "rate6"] {
@@ -304,8 +340,7 @@ impl Shape {
         text
     }
 
-    #[expect(clippy::unused_self, reason = "chains belong to a shape")]
-    fn add_chain(self, chain: &Chain, text: &mut String) {
+    fn add_chain(chain: &Chain, text: &mut String) {
         let _ = match chain.hook {
             Some((hook, priority)) => writeln!(
                 text,
@@ -316,7 +351,7 @@ impl Shape {
         };
     }
 
-    fn refill(self, chain: &Chain, text: &mut String) {
+    fn refill(&self, chain: &Chain, text: &mut String) {
         let _ = writeln!(text, "flush chain inet {TABLE} {}", chain.name);
         for (statement, name) in self.rules(chain) {
             let _ = writeln!(
@@ -344,13 +379,8 @@ fn comment(name: &str) -> String {
     format!("netguard {SCHEMA}: {name}")
 }
 
-/// The rate in a rule's comment, if it is the rule that has it.
+/// The rate in a rule's comment, if it is the rule that has it; of any schema.
 pub(super) fn rate_in(comment: &str) -> Option<u32> {
-    let prefix = format!("netguard {SCHEMA}: rate4 ");
-    comment.strip_prefix(&prefix)?.strip_suffix("/minute")?.parse().ok()
-}
-
-/// All sets, with the type and flags a listing shows.
-pub(super) fn set_names() -> impl Iterator<Item = &'static str> {
-    Set::ALL.iter().map(|set| set.name()).chain(DYNAMIC_SETS.iter().map(|(name, _)| *name))
+    let (_, name) = comment.strip_prefix("netguard ")?.split_once(": ")?;
+    name.strip_prefix("rate4 ")?.strip_suffix("/minute")?.parse().ok()
 }

@@ -18,9 +18,8 @@ const ELEMENTS_PER_LINE: usize = 1000;
 /// The transaction. Throttle rates are not elements: the caller writes those.
 ///
 /// An extension is a deletion and an addition, since kernels before 6.12 keep the old timeout when an existing element
-/// is added again; within one transaction no packet sees the gap. In plain sets the element is added before it is
-/// deleted: an element that expired a moment ago would otherwise fail the whole transaction. nft 1.0.6 refuses that in
-/// interval sets, so there a prefix that expires in just that moment fails it, and the caller reads and plans anew.
+/// is added again; within one transaction no packet sees the gap. The element is added before it is deleted: one that
+/// expired a moment ago would otherwise fail the whole transaction.
 pub(super) fn of(actions: &[Action], now: Timestamp) -> String {
     // By phases, so that a line holds many elements: what goes or is put anew, out; then all that stays, in.
     let mut script = Script::default();
@@ -30,11 +29,10 @@ pub(super) fn of(actions: &[Action], now: Timestamp) -> String {
             Action::Add { .. } | Action::SetThrottle { .. } => None,
         })
     };
-    for element in going().filter(|element| !Set::of(element).interval()) {
-        script.push("add", element, None);
-    }
-    for element in going() {
-        script.push("delete", element, None);
+    for command in ["add", "delete"] {
+        for element in going() {
+            script.push(command, element, None);
+        }
     }
     for action in actions {
         if let Action::Add { element, expires_at } | Action::Extend { element, expires_at } = action {
@@ -59,7 +57,7 @@ struct Script {
 
 impl Script {
     fn push(&mut self, command: &'static str, element: &Element, timeout: Option<u64>) {
-        let set = Set::of(element);
+        let Some(set) = Set::of(element) else { return };
         let mut written = Written(element).to_string();
         if let Some(seconds) = timeout {
             let _ = write!(written, " timeout {seconds}s");
@@ -120,13 +118,14 @@ mod tests {
         );
         let expected = "\
             add element inet netguard block6 { 2001:db8::1 }\n\
+            add element inet netguard block4_8 { 10.0.0.0 }\n\
             add element inet netguard block4 { 192.0.2.3 }\n\
             delete element inet netguard block6 { 2001:db8::1 }\n\
-            delete element inet netguard block4_prefixes { 10.0.0.0/8 }\n\
+            delete element inet netguard block4_8 { 10.0.0.0 }\n\
             delete element inet netguard block4 { 192.0.2.3 }\n\
             add element inet netguard block4 { 192.0.2.1 timeout 60s, 192.0.2.2 timeout 61s }\n\
             add element inet netguard block6 { 2001:db8::1 timeout 1s }\n\
-            add element inet netguard block4_prefixes { 10.0.0.0/9 timeout 31622400s }\n";
+            add element inet netguard block4_9 { 10.0.0.0 timeout 31622400s }\n";
         assert_eq!(script, expected);
     }
 

@@ -1,6 +1,5 @@
 //! Our sets in the kernel, and how an element is written in each.
 
-use super::netlink::RawElement;
 use netguard_core::{
     decision::{Target, Verb},
     net::{Prefix, Protocol},
@@ -12,73 +11,99 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-/// One of the sets that decisions live in.
+/// One of the sets that decisions live in: a plain hash set with timeouts per verb, family and prefix length, so that
+/// adding and removing cost the same however many are held, and prefixes may lie in one another.
+///
+/// A packet costs one hash probe per set of its family. The sets of single addresses and of services always stand, those
+/// of wider prefixes while their length is in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Set {
     verb: Verb,
     ipv4: bool,
-    interval: bool,
+    /// Of the prefixes in it; as long as an address for single addresses and services.
+    len: u8,
 }
 
 impl Set {
-    pub(super) const ALL: &'static [Self] = &[
-        Self { verb: Verb::Block, ipv4: true, interval: false },
-        Self { verb: Verb::Block, ipv4: false, interval: false },
-        Self { verb: Verb::Block, ipv4: true, interval: true },
-        Self { verb: Verb::Block, ipv4: false, interval: true },
-        Self { verb: Verb::Throttle, ipv4: true, interval: false },
-        Self { verb: Verb::Throttle, ipv4: false, interval: false },
-        Self { verb: Verb::Throttle, ipv4: true, interval: true },
-        Self { verb: Verb::Throttle, ipv4: false, interval: true },
-        Self { verb: Verb::Shield, ipv4: true, interval: false },
-        Self { verb: Verb::Shield, ipv4: false, interval: false },
+    /// Those that always stand.
+    pub(super) const ALWAYS: &'static [Self] = &[
+        Self::whole(Verb::Block, true),
+        Self::whole(Verb::Block, false),
+        Self::whole(Verb::Throttle, true),
+        Self::whole(Verb::Throttle, false),
+        Self::whole(Verb::Shield, true),
+        Self::whole(Verb::Shield, false),
     ];
 
-    /// The set an element lives in.
-    pub(super) fn of(element: &Element) -> Self {
+    const fn whole(verb: Verb, ipv4: bool) -> Self {
+        Self { verb, ipv4, len: if ipv4 { 32 } else { 128 } }
+    }
+
+    /// The set an element lives in; `None` for an element that no firewall takes.
+    pub(super) fn of(element: &Element) -> Option<Self> {
         match element.target {
+            _ if !element.is_coherent() => None,
             Target::Source(prefix) => {
-                Self { verb: element.verb, ipv4: prefix.is_ipv4(), interval: !prefix.is_host() }
+                Some(Self { verb: element.verb, ipv4: prefix.is_ipv4(), len: prefix.prefix_len() })
             }
-            Target::Service(service) => {
-                Self { verb: Verb::Shield, ipv4: service.address.is_ipv4(), interval: false }
-            }
+            Target::Service(service) => Some(Self::whole(Verb::Shield, service.address.is_ipv4())),
         }
     }
 
-    pub(super) const fn name(self) -> &'static str {
-        match (self.verb, self.ipv4, self.interval) {
-            (Verb::Block, true, false) => "block4",
-            (Verb::Block, true, true) => "block4_prefixes",
-            (Verb::Block, false, false) => "block6",
-            (Verb::Block, false, true) => "block6_prefixes",
-            (Verb::Throttle, true, false) => "throttle4",
-            (Verb::Throttle, true, true) => "throttle4_prefixes",
-            (Verb::Throttle, false, false) => "throttle6",
-            (Verb::Throttle, false, true) => "throttle6_prefixes",
-            (Verb::Shield, true, _) => "shield4",
-            (Verb::Shield, false, _) => "shield6",
+    /// The set with this name.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        let (whole, len) = match name.split_once('_') {
+            Some((whole, len)) => (whole, Some(len.parse().ok()?)),
+            None => (name, None),
+        };
+        let set = Self::ALWAYS.iter().copied().find(|set| set.name() == whole)?;
+        let set = len.map_or(set, |len| Self { len, ..set });
+        // Not the same length written otherwise, nor one that no address has.
+        (set.name() == name && set.len <= Self::whole(set.verb, set.ipv4).len).then_some(set)
+    }
+
+    pub(super) fn name(self) -> String {
+        let family = if self.ipv4 { 4 } else { 6 };
+        if self.is_of_prefixes() {
+            format!("{}{family}_{}", self.verb, self.len)
+        } else {
+            format!("{}{family}", self.verb)
         }
     }
 
-    pub(super) const fn interval(self) -> bool {
-        self.interval
+    /// Whether it stands only while its length is in use.
+    pub(super) fn is_of_prefixes(self) -> bool {
+        self != Self::whole(self.verb, self.ipv4)
     }
 
-    pub(super) const fn is_shield(self) -> bool {
-        matches!(self.verb, Verb::Shield)
+    pub(super) const fn verb(self) -> Verb {
+        self.verb
     }
 
     /// The part after the set's name that declares it.
     pub(super) const fn declaration(self) -> &'static str {
-        match (self.verb, self.ipv4, self.interval) {
-            (Verb::Shield, true, _) => "type ipv4_addr . inet_proto . inet_service; flags timeout;",
-            (Verb::Shield, false, _) => "type ipv6_addr . inet_proto . inet_service; flags timeout;",
-            (_, true, false) => "type ipv4_addr; flags timeout;",
-            (_, false, false) => "type ipv6_addr; flags timeout;",
-            (_, true, true) => "type ipv4_addr; flags interval, timeout;",
-            (_, false, true) => "type ipv6_addr; flags interval, timeout;",
+        match (self.verb, self.ipv4) {
+            (Verb::Shield, true) => "type ipv4_addr . inet_proto . inet_service; flags timeout;",
+            (Verb::Shield, false) => "type ipv6_addr . inet_proto . inet_service; flags timeout;",
+            (_, true) => "type ipv4_addr; flags timeout;",
+            (_, false) => "type ipv6_addr; flags timeout;",
         }
+    }
+
+    /// What looks a packet's `saddr` or `daddr` up in it, as nft reads it.
+    pub(super) fn lookup(self, address: &str) -> String {
+        let family = if self.ipv4 { "ip" } else { "ip6" };
+        if !self.is_of_prefixes() {
+            return format!("{family} {address} @{}", self.name());
+        }
+        let mask = if self.ipv4 {
+            let shift = 32 - u32::from(self.len);
+            IpAddr::from(Ipv4Addr::from(u32::MAX.checked_shl(shift).unwrap_or(0)))
+        } else {
+            let shift = 128 - u32::from(self.len);
+            IpAddr::from(Ipv6Addr::from(u128::MAX.checked_shl(shift).unwrap_or(0)))
+        };
+        format!("{family} {address} & {mask} @{}", self.name())
     }
 
     /// The element as the kernel's key; for a prefix its first address.
@@ -96,11 +121,13 @@ impl Set {
         }
     }
 
-    /// The element of a plain set whose key this is.
+    /// The element of this set whose key this is; `None` for one that is not ours, as a prefix with host bits.
     pub(super) fn element(self, key: &[u8]) -> Option<Element> {
         if self.verb != Verb::Shield {
-            let prefix = Prefix::host(self.address(key)?);
-            return Some(Element { verb: self.verb, target: Target::Source(prefix) });
+            let address = self.address(key)?;
+            let prefix = Prefix::containing(address, self.len);
+            let ours = prefix.address() == address && prefix.is_ipv4() == self.ipv4;
+            return ours.then_some(Element { verb: self.verb, target: Target::Source(prefix) });
         }
         let length = if self.ipv4 { 4 } else { 16 };
         let address = self.address(key.get(..length)?)?;
@@ -109,63 +136,12 @@ impl Set {
         Some(Element::shield(Service { address, protocol, port }))
     }
 
-    /// The elements of an interval set, from what the kernel dumps: starts and ends, in no particular order. An
-    /// interval that is no prefix is not ours: it comes back in words.
-    pub(super) fn intervals(self, raw: &[RawElement]) -> Vec<Result<(Element, RawElement), String>> {
-        let mut ends: Vec<u128> =
-            raw.iter().filter(|one| one.interval_end).filter_map(|one| self.number(&one.key)).collect();
-        ends.sort_unstable();
-        let last_of_all = if self.ipv4 { u128::from(u32::MAX) } else { u128::MAX };
-        raw.iter()
-            .filter(|one| !one.interval_end)
-            .filter_map(|one| Some((one, self.number(&one.key)?)))
-            .map(|(one, first)| {
-                let last = match &one.key_end {
-                    Some(key) => self.number(key).unwrap_or(first),
-                    None => {
-                        let after = ends.partition_point(|end| *end <= first);
-                        ends.get(after).map_or(last_of_all, |end| end - 1)
-                    }
-                };
-                let prefix = self.prefix(first, last).ok_or_else(|| {
-                    format!("an interval in {} that is no prefix (it starts at {first:#x})", self.name())
-                })?;
-                Ok((Element { verb: self.verb, target: Target::Source(prefix) }, one.clone()))
-            })
-            .collect()
-    }
-
-    fn prefix(self, first: u128, last: u128) -> Option<Prefix> {
-        let width = if self.ipv4 { 32 } else { 128 };
-        let host_bits = 128 - (first ^ last).leading_zeros();
-        let len = u8::try_from(width - host_bits.min(width)).ok()?;
-        let address = if self.ipv4 {
-            IpAddr::V4(Ipv4Addr::from(u32::try_from(first).ok()?))
-        } else {
-            IpAddr::V6(Ipv6Addr::from(first))
-        };
-        let prefix = Prefix::containing(address, len);
-        let exact = number(prefix.address()) == first && number(prefix.last_address()) == last;
-        exact.then_some(prefix)
-    }
-
     fn address(self, key: &[u8]) -> Option<IpAddr> {
         if self.ipv4 {
             <[u8; 4]>::try_from(key).ok().map(IpAddr::from)
         } else {
             <[u8; 16]>::try_from(key).ok().map(IpAddr::from)
         }
-    }
-
-    fn number(self, key: &[u8]) -> Option<u128> {
-        self.address(key).map(number)
-    }
-}
-
-fn number(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(address) => u128::from(u32::from(address)),
-        IpAddr::V6(address) => u128::from(address),
     }
 }
 
@@ -176,13 +152,13 @@ fn address_bytes(address: IpAddr) -> Vec<u8> {
     }
 }
 
-/// An element as nft reads it.
+/// The key of an element as nft reads it.
 pub(super) struct Written<'a>(pub(super) &'a Element);
 
 impl fmt::Display for Written<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.target {
-            Target::Source(prefix) => prefix.fmt(f),
+            Target::Source(prefix) => prefix.address().fmt(f),
             Target::Service(service) => {
                 write!(f, "{} . {} . {}", service.address, service.protocol.0, service.port)
             }
@@ -194,56 +170,45 @@ impl fmt::Display for Written<'_> {
 mod tests {
     use super::*;
 
-    fn set(name: &str) -> Set {
-        Set::ALL.iter().copied().find(|set| set.name() == name).unwrap()
-    }
-
-    fn raw(key: &str, interval_end: bool) -> RawElement {
-        let key = address_bytes(key.parse().unwrap());
-        RawElement { key, key_end: None, interval_end, expires_in: None }
-    }
-
     #[test]
     fn keys_and_elements_are_each_others_inverse() {
-        for text in ["192.0.2.1", "2001:db8::1"] {
-            let address: IpAddr = text.parse().unwrap();
-            let service = Service { address, protocol: Protocol::TCP, port: 443 };
-            for element in [
-                Element::block(Prefix::host(address)),
-                Element::throttle(Prefix::host(address)),
-                Element::shield(service),
-            ] {
-                assert_eq!(Set::of(&element).element(&Set::key(&element)), Some(element));
+        for text in ["192.0.2.1", "2001:db8::1", "10.0.0.0/8", "2001:db8::/33", "0.0.0.0/0"] {
+            let prefix: Prefix = text.parse().unwrap();
+            let service = Service { address: prefix.address(), protocol: Protocol::TCP, port: 443 };
+            for element in [Element::block(prefix), Element::throttle(prefix), Element::shield(service)] {
+                let set = Set::of(&element).unwrap();
+                assert_eq!(set.element(&Set::key(&element)), Some(element));
+                assert_eq!(Set::named(&set.name()), Some(set));
             }
         }
+        let set = |name| Set::named(name).unwrap();
         assert_eq!(set("shield4").element(&[1, 2, 3]), None);
         assert_eq!(set("block6").element(&[1, 2, 3, 4]), None);
+        assert_eq!(set("block4_24").element(&[192, 0, 2, 1]), None, "host bits");
+        let mapped = Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped().octets();
+        assert_eq!(
+            set("block6").element(&mapped),
+            None,
+            "never ours, since no such source reaches an IPv6 set"
+        );
+        for other in ["block4_32", "block4_33", "block6_129", "block4_024", "block4_+8", "block4_", "proven4"]
+        {
+            assert_eq!(Set::named(other), None, "{other}");
+        }
+        let nonsense = Element { verb: Verb::Shield, target: Target::Source("192.0.2.1".parse().unwrap()) };
+        assert_eq!(Set::of(&nonsense), None);
     }
 
     #[test]
-    fn adjacent_intervals_are_told_apart() {
-        let raw = [
-            raw("11.0.0.0", true),
-            raw("10.128.0.0", false),
-            raw("10.128.0.0", true),
-            raw("10.0.0.0", false),
-            raw("255.0.0.0", false),
-            raw("1.0.0.0", false),
-            raw("1.0.0.3", true),
-        ];
-        let found: Vec<_> = set("block4_prefixes")
-            .intervals(&raw)
-            .into_iter()
-            .map(|one| one.map_or_else(|why| why, |(element, _)| element.to_string()))
-            .collect();
-        assert_eq!(
-            found,
-            [
-                "block 10.128.0.0/9",
-                "block 10.0.0.0/9",
-                "block 255.0.0.0/8",
-                "an interval in block4_prefixes that is no prefix (it starts at 0x1000000)",
-            ]
-        );
+    fn a_lookup_masks_the_address_to_the_sets_length() {
+        for (name, lookup) in [
+            ("block4", "ip saddr @block4"),
+            ("block4_24", "ip saddr & 255.255.255.0 @block4_24"),
+            ("block4_0", "ip saddr & 0.0.0.0 @block4_0"),
+            ("throttle6_33", "ip6 saddr & ffff:ffff:8000:: @throttle6_33"),
+            ("throttle6_0", "ip6 saddr & :: @throttle6_0"),
+        ] {
+            assert_eq!(Set::named(name).unwrap().lookup("saddr"), lookup);
+        }
     }
 }
