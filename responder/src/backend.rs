@@ -105,7 +105,8 @@ pub struct Survey {
 pub struct Counters {
     pub blocked: u64,
     pub throttled: u64,
-    /// Connection attempts to shielded services of this host, which SYN cookies answer.
+    /// Connection attempts to shielded services of this host, which SYN cookies answer, and datagrams to shielded
+    /// services that were held back.
     pub shielded: u64,
     /// Packets answered by `synproxy` for shielded services behind this host.
     pub proxied: u64,

@@ -196,11 +196,9 @@ impl Nftables {
     }
 
     async fn shield_without_effect(&mut self, service: Service) -> Option<String> {
-        if service.protocol != Protocol::TCP {
-            return Some(format!(
-                "this version shields TCP services only; nothing limits {} towards {service}",
-                service.protocol
-            ));
+        if service.protocol == Protocol::UDP {
+            // The rules are all there is to it.
+            return None;
         }
         // Asked for first: packets to an address that is ours without being on an interface reach our stack too.
         let cookies = kernel::ensure_syn_cookies();
@@ -394,6 +392,16 @@ impl Backend for Nftables {
             }
         }
         without
+    }
+
+    fn cannot(&self, element: &Element) -> Option<String> {
+        let Target::Service(service) = element.target else { return None };
+        (!matches!(service.protocol, Protocol::TCP | Protocol::UDP)).then(|| {
+            format!(
+                "TCP and UDP services can be shielded; nothing limits {} towards {service}",
+                service.protocol
+            )
+        })
     }
 
     async fn changed_by_others(&mut self) -> bool {

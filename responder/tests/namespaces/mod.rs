@@ -29,7 +29,7 @@ use std::{
 /// Network namespaces take root. A test that cannot run says so, and fails where all tests have to run.
 pub fn possible() -> bool {
     let output = Command::new("id").arg("-u").output().unwrap();
-    let missing: Vec<_> = ["ip", "nft", "hping3"]
+    let missing: Vec<_> = ["ip", "nft", "hping3", "nmap"]
         .into_iter()
         .filter(|tool| !Command::new("which").arg(tool).output().is_ok_and(|output| output.status.success()))
         .collect();
@@ -37,7 +37,7 @@ pub fn possible() -> bool {
         return true;
     }
     let why =
-        format!("NOT RUN: needs root, and lacks {missing:?} (apt-get install iproute2 nftables hping3)");
+        format!("NOT RUN: needs root, and lacks {missing:?} (apt-get install iproute2 nftables hping3 nmap)");
     assert!(std::env::var_os("CI").is_none(), "{why}");
     eprintln!("{why}");
     false
@@ -119,19 +119,23 @@ impl Namespaces {
 
     /// A bounded flood of SYNs from random sources.
     pub fn flood(&self, target: &str, port: u16) -> Flood {
+        self.hping(&["--flood", "--rand-source", "-S", "-p", &port.to_string(), target])
+    }
+
+    /// The same of UDP datagrams.
+    pub fn flood_with_datagrams(&self, target: &str, port: u16) -> Flood {
+        self.hping(&["--flood", "--rand-source", "--udp", "-d", "32", "-p", &port.to_string(), target])
+    }
+
+    /// SYNs from the outside's own address to one port after the other, 500 a second.
+    pub fn scan(&self, target: &str) -> Flood {
+        self.hping(&["-S", "-i", "u2000", "-q", "-p", "++1", target])
+    }
+
+    fn hping(&self, arguments: &[&str]) -> Flood {
         let child = Command::new("ip")
-            .args([
-                "netns",
-                "exec",
-                &self.outside,
-                "timeout",
-                "20",
-                "hping3",
-                "--flood",
-                "--rand-source",
-                "-S",
-            ])
-            .args(["-p", &port.to_string(), target])
+            .args(["netns", "exec", &self.outside, "timeout", "20", "hping3"])
+            .args(arguments)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -253,6 +257,21 @@ impl Client {
             set_socket_timeout(&socket, Timeout::Send, Some(patience)).unwrap();
             rustix::net::connect(&socket, &to).is_ok()
                 && converse(TcpStream::from(socket), patience).is_some_and(|mut open| open.works())
+        })
+        .join()
+        .unwrap()
+    }
+
+    /// One question from a certain address, asked again after each [`Self::patience`] without an answer.
+    pub fn udp_from(&self, from: &str, to: &str, port: u16, tries: usize) -> bool {
+        let from = SocketAddr::new(from.parse().unwrap(), 0);
+        let (to, patience) = (SocketAddr::new(to.parse().unwrap(), port), self.patience);
+        inside(&self.namespace, move || {
+            let socket = UdpSocket::bind(from).unwrap();
+            socket.connect(to).unwrap();
+            socket.set_read_timeout(Some(patience)).unwrap();
+            let exchange = Exchange(socket);
+            (0..tries).any(|_| exchange.works())
         })
         .join()
         .unwrap()

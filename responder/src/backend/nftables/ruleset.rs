@@ -19,13 +19,29 @@ pub(super) const TABLE: &str = "netguard";
 /// Stands while a person switched enforcement off on this host (`netguard-responder flush`).
 pub(super) const OFF_TABLE: &str = "netguard_off";
 /// Raised with every change of the rules below: an older ruleset is replaced at the next start.
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 
 /// New connections a throttled source may open at once before the rate counts.
 const THROTTLE_BURST: u32 = 5;
+/// New connections of a throttled source to a service that served it within the hour: a browser's, not a scanner's.
+const SERVED_PER_MINUTE: u32 = 300;
+const SERVED_BURST: u32 = 60;
+/// Of a throttled source's rate, the part that passes at the first asking; the whole rate is for attempts that are
+/// repeated. Measured with `nmap -sS` at 18 probes a second (it slows down by itself when nothing answers): one in 55
+/// was answered with the whole rate at the first asking. Its other clients wait a second, and nothing more.
+const AT_FIRST: u32 = 4;
 /// Room in each set that packets fill by themselves. A full one costs a throttled source its connections and a
 /// returning client its way past `synproxy`, never anybody else anything.
 const DYNAMIC_SET_SIZE: u32 = 65_536;
+
+/// Datagrams from sources never seen before that can be remembered at a time. One takes about 100 bytes of the kernel's
+/// memory, and only while a UDP service is under attack.
+const GREETED_SIZE: u32 = 1 << 20;
+/// Datagrams a second from one source (IPv6: one /64) to a shielded service. More than a busy tunnel needs; a source
+/// that sends more over time is one to be blocked, not shielded from.
+const DATAGRAMS_PER_SOURCE: u32 = 5_000;
+/// First datagrams a second that pass unseen when no more can be remembered: some of the innocent get through even then.
+const UNSEEN_PER_SECOND: u32 = 1_000;
 
 /// A chain with its hook, or without one.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +59,9 @@ const THROTTLE: Chain = Chain { name: "throttle", hook: None };
 const REMEMBER: Chain = Chain { name: "remember", hook: None };
 /// Where `synproxy` answers for services behind this host. (`synproxy` itself is a reserved word.)
 const ANSWER: Chain = Chain { name: "answer", hook: None };
+/// Where datagrams to shielded services show that their source is real.
+const GREET: Chain = Chain { name: "greet", hook: None };
+const PACE: Chain = Chain { name: "pace", hook: None };
 /// Before connection tracking (priority -200), where `notrack` works.
 pub(super) const UNTRACK: Chain = Chain { name: "untrack", hook: Some(("prerouting", -300)) };
 
@@ -51,7 +70,8 @@ const UNTRACK_OWN: Chain = Chain { name: "untrack_own", hook: Some(("output", -3
 const SYNPROXY_CHAINS: &[Chain] = &[UNTRACK, UNTRACK_OWN];
 
 /// The chains that always stand; jumped-to ones first.
-pub(super) const CHAINS: &[Chain] = &[ANSWER, REMEMBER, THROTTLE, SOURCES, INPUT, FORWARD, OUTPUT];
+pub(super) const CHAINS: &[Chain] =
+    &[PACE, GREET, ANSWER, REMEMBER, THROTTLE, SOURCES, INPUT, FORWARD, OUTPUT];
 
 pub(super) const COUNTERS: &[&str] = &["blocked", "throttled", "shielded", "proxied"];
 
@@ -60,6 +80,17 @@ const DYNAMIC_SETS: &[(&str, &str)] = &[
     // Sources that a handshake of was completed lately: they were sent data over an open connection.
     ("proven4", "type ipv4_addr; flags dynamic, timeout; timeout 1h;"),
     ("proven6", "type ipv6_addr; flags dynamic, timeout; timeout 1h;"),
+    // The services they were sent that data from.
+    ("served4", "type ipv4_addr . inet_service; flags dynamic, timeout; timeout 1h;"),
+    ("served6", "type ipv6_addr . inet_service; flags dynamic, timeout; timeout 1h;"),
+    ("served_rate4", "type ipv4_addr; flags dynamic, timeout; timeout 10m;"),
+    ("served_rate6", "type ipv6_addr; flags dynamic, timeout; timeout 10m;"),
+    // Connection attempts of throttled sources that were dropped: a TCP stack sends the very same again after 1, 3 and
+    // 7 s (RFC 6298 5), a scanner hardly ever does.
+    ("asked4", "type ipv4_addr . inet_service . inet_service; flags dynamic, timeout; timeout 10s;"),
+    ("asked6", "type ipv6_addr . inet_service . inet_service; flags dynamic, timeout; timeout 10s;"),
+    ("again_rate4", "type ipv4_addr; flags dynamic, timeout; timeout 10m;"),
+    ("again_rate6", "type ipv6_addr; flags dynamic, timeout; timeout 10m;"),
     // Rates of throttled sources, IPv6 per /64: whoever has one address there has them all.
     ("rate4", "type ipv4_addr; flags dynamic, timeout; timeout 10m;"),
     ("rate6", "type ipv6_addr; flags dynamic, timeout; timeout 10m;"),
@@ -72,8 +103,20 @@ const DYNAMIC_SETS: &[(&str, &str)] = &[
         "sent6",
         "type ipv6_addr . inet_proto . inet_service . inet_service; flags dynamic, timeout; timeout 3m;",
     ),
+    // Sources that repeated a datagram that was held back, to a shielded service.
+    ("known4", "type ipv4_addr; flags dynamic, timeout; timeout 1h;"),
+    ("known6", "type ipv6_addr; flags dynamic, timeout; timeout 1h;"),
+    ("datagrams4", "type ipv4_addr; flags dynamic, timeout; timeout 10s;"),
+    ("datagrams6", "type ipv6_addr; flags dynamic, timeout; timeout 10s;"),
     ("sent4_other", "type ipv4_addr . inet_proto; flags dynamic, timeout; timeout 3m;"),
     ("sent6_other", "type ipv6_addr . inet_proto; flags dynamic, timeout; timeout 3m;"),
+];
+
+/// Sources whose first datagram to a shielded service was held back just now: longer than any usual client waits before
+/// it sends again (resolv.conf(5): 5 s; QUIC, RFC 9002 6.2: 1 s; SIP, RFC 3261 17.1: 0.5 s).
+const GREETED_SETS: &[(&str, &str)] = &[
+    ("greeted4", "type ipv4_addr; flags dynamic, timeout; timeout 6s;"),
+    ("greeted6", "type ipv6_addr; flags dynamic, timeout; timeout 6s;"),
 ];
 
 /// What the rules depend on.
@@ -106,7 +149,7 @@ impl Shape {
     /// All sets, those that packets fill included.
     pub(super) fn set_names(&self) -> impl Iterator<Item = String> {
         let ours = Set::ALWAYS.iter().chain(&self.prefixes).map(|set| set.name());
-        ours.chain(DYNAMIC_SETS.iter().map(|(name, _)| (*name).to_owned()))
+        ours.chain(DYNAMIC_SETS.iter().chain(GREETED_SETS).map(|(name, _)| (*name).to_owned()))
     }
 
     /// A rule for each set of a verb: `statement` on packets whose `address` is in it.
@@ -119,6 +162,7 @@ impl Shape {
     /// The rules of a chain, in order: statement and name. The comment of a rule is made from its name.
     fn rules(&self, chain: &Chain) -> Vec<(String, String)> {
         let rate = self.throttle_per_minute;
+        let at_first = rate.div_ceil(AT_FIRST);
         let rule = |name: &str, statement: &str| (statement.to_owned(), name.to_owned());
         let remember = || self.for_each_set(Verb::Throttle, "remember ", "daddr", "jump remember");
         const NEW_TCP: &str = "tcp flags & (syn | ack) == syn";
@@ -126,10 +170,22 @@ impl Shape {
         // does (conntrack's own ESTABLISHED would take a repeated SYN for one).
         const DATA: &str = "tcp flags & (syn | rst | psh | ack) == psh | ack";
         const BARE_ACK: &str = "tcp flags & (fin | syn | rst | psh | ack) == ack";
+        const TCP: &str = "meta l4proto 6";
+        const UDP: &str = "meta l4proto 17";
         // By number, since nft looks names up in /etc/protocols, which small images lack: UDP, UDP-Lite, SCTP, DCCP;
         // and all but these, TCP, ICMP and ICMPv6.
         const PORTS: &str = "meta l4proto { 17, 136, 132, 33 }";
         const PORTLESS: &str = "meta l4proto != { 6, 17, 136, 132, 33, 1, 58 }";
+        let limited = |set: &str, source: &str, per_minute: u32, burst: u32| {
+            format!(
+                "update @{set} {{ {source} limit rate {per_minute}/minute burst {burst} packets }} return"
+            )
+        };
+        let over = |set: &str, source: &str| {
+            format!(
+                "update @{set} {{ {source} limit rate over {DATAGRAMS_PER_SOURCE}/second burst {DATAGRAMS_PER_SOURCE} packets }} counter name \"shielded\" drop"
+            )
+        };
         match chain.name {
             "input" => vec![
                 rule("own traffic", "iifname \"lo\" accept"),
@@ -146,23 +202,37 @@ impl Shape {
                         "{NEW_TCP} ip6 daddr . meta l4proto . th dport @shield6 counter name \"shielded\""
                     ),
                 ),
+                rule("datagrams4", &format!("{UDP} ip daddr . meta l4proto . th dport @shield4 jump greet")),
+                rule("datagrams6", &format!("{UDP} ip6 daddr . meta l4proto . th dport @shield6 jump greet")),
             ],
             "forward" => vec![
                 rule("sources", "jump sources"),
                 rule("proven4", &format!("{DATA} update @proven4 {{ ip daddr }}")),
                 rule("proven6", &format!("{DATA} update @proven6 {{ ip6 daddr & ffff:ffff:ffff:ffff:: }}")),
+                rule("served4", &format!("{DATA} update @served4 {{ ip daddr . th sport }}")),
+                rule(
+                    "served6",
+                    &format!("{DATA} update @served6 {{ ip6 daddr & ffff:ffff:ffff:ffff:: . th sport }}"),
+                ),
             ]
             .into_iter()
             .chain(remember())
             .chain([
-                rule("shield4", "ip daddr . meta l4proto . th dport @shield4 jump answer"),
-                rule("shield6", "ip6 daddr . meta l4proto . th dport @shield6 jump answer"),
+                rule("datagrams4", &format!("{UDP} ip daddr . meta l4proto . th dport @shield4 jump greet")),
+                rule("datagrams6", &format!("{UDP} ip6 daddr . meta l4proto . th dport @shield6 jump greet")),
+                rule("shield4", &format!("{TCP} ip daddr . meta l4proto . th dport @shield4 jump answer")),
+                rule("shield6", &format!("{TCP} ip6 daddr . meta l4proto . th dport @shield6 jump answer")),
             ])
             .collect(),
             "output" => vec![
                 rule("own traffic", "oifname \"lo\" accept"),
                 rule("proven4", &format!("{DATA} update @proven4 {{ ip daddr }}")),
                 rule("proven6", &format!("{DATA} update @proven6 {{ ip6 daddr & ffff:ffff:ffff:ffff:: }}")),
+                rule("served4", &format!("{DATA} update @served4 {{ ip daddr . th sport }}")),
+                rule(
+                    "served6",
+                    &format!("{DATA} update @served6 {{ ip6 daddr & ffff:ffff:ffff:ffff:: . th sport }}"),
+                ),
             ]
             .into_iter()
             .chain(remember())
@@ -180,6 +250,39 @@ impl Shape {
                 ),
                 rule("tcp existing", "meta l4proto 6 tcp flags & (syn | ack) != syn return"),
                 rule(
+                    "served4",
+                    &format!(
+                        "{TCP} ip saddr . th dport @served4 {}",
+                        limited("served_rate4", "ip saddr", SERVED_PER_MINUTE, SERVED_BURST)
+                    ),
+                ),
+                rule(
+                    "served6",
+                    &format!(
+                        "{TCP} ip6 saddr & ffff:ffff:ffff:ffff:: . th dport @served6 {}",
+                        limited(
+                            "served_rate6",
+                            "ip6 saddr & ffff:ffff:ffff:ffff::",
+                            SERVED_PER_MINUTE,
+                            SERVED_BURST
+                        )
+                    ),
+                ),
+                rule(
+                    "again4",
+                    &format!(
+                        "{TCP} ip saddr . th sport . th dport @asked4 {}",
+                        limited("again_rate4", "ip saddr", rate, THROTTLE_BURST)
+                    ),
+                ),
+                rule(
+                    "again6",
+                    &format!(
+                        "{TCP} ip6 saddr . th sport . th dport @asked6 {}",
+                        limited("again_rate6", "ip6 saddr & ffff:ffff:ffff:ffff::", rate, THROTTLE_BURST)
+                    ),
+                ),
+                rule(
                     "icmp answers",
                     "icmp type != { echo-request, timestamp-request, info-request, address-mask-request, router-solicitation } return",
                 ),
@@ -196,16 +299,14 @@ impl Shape {
                 rule("existing6 other", &format!("{PORTLESS} ip6 saddr . meta l4proto @sent6_other return")),
                 rule(
                     &format!("rate4 {rate}/minute"),
-                    &format!(
-                        "update @rate4 {{ ip saddr limit rate {rate}/minute burst {THROTTLE_BURST} packets }} return"
-                    ),
+                    &limited("rate4", "ip saddr", at_first, THROTTLE_BURST),
                 ),
                 rule(
                     &format!("rate6 {rate}/minute"),
-                    &format!(
-                        "update @rate6 {{ ip6 saddr & ffff:ffff:ffff:ffff:: limit rate {rate}/minute burst {THROTTLE_BURST} packets }} return"
-                    ),
+                    &limited("rate6", "ip6 saddr & ffff:ffff:ffff:ffff::", at_first, THROTTLE_BURST),
                 ),
+                rule("asked4", &format!("{TCP} add @asked4 {{ ip saddr . th sport . th dport }}")),
+                rule("asked6", &format!("{TCP} add @asked6 {{ ip6 saddr . th sport . th dport }}")),
                 rule("over rate", "counter name \"throttled\" drop"),
             ],
             "remember" => vec![
@@ -222,6 +323,34 @@ impl Shape {
                     "sent6 other",
                     &format!("{PORTLESS} update @sent6_other {{ ip6 daddr . meta l4proto }}"),
                 ),
+            ],
+            // A datagram proves nothing about its source, but whoever sends another one after the first was lost is there;
+            // a flood from random sources hardly ever repeats one within the time that they are remembered. One that
+            // repeats a single spoofed source is bounded by the rate.
+            "greet" => vec![
+                rule("proven4", "ip saddr @proven4 goto pace"),
+                rule("proven6", "ip6 saddr & ffff:ffff:ffff:ffff:: @proven6 goto pace"),
+                rule("known4", "ip saddr @known4 update @known4 { ip saddr } goto pace"),
+                rule(
+                    "known6",
+                    "ip6 saddr & ffff:ffff:ffff:ffff:: @known6 update @known6 { ip6 saddr & ffff:ffff:ffff:ffff:: } goto pace",
+                ),
+                rule("again4", "ip saddr @greeted4 add @known4 { ip saddr } return"),
+                rule(
+                    "again6",
+                    "ip6 saddr & ffff:ffff:ffff:ffff:: @greeted6 add @known6 { ip6 saddr & ffff:ffff:ffff:ffff:: } return",
+                ),
+                rule("first4", "add @greeted4 { ip saddr } counter name \"shielded\" drop"),
+                rule(
+                    "first6",
+                    "add @greeted6 { ip6 saddr & ffff:ffff:ffff:ffff:: } counter name \"shielded\" drop",
+                ),
+                rule("unseen", &format!("limit rate {UNSEEN_PER_SECOND}/second return")),
+                rule("too many", "counter name \"shielded\" drop"),
+            ],
+            "pace" => vec![
+                rule("over4", &over("datagrams4", "ip saddr")),
+                rule("over6", &over("datagrams6", "ip6 saddr & ffff:ffff:ffff:ffff::")),
             ],
             // Packets forwarded to a shielded service. A source that completed a handshake lately passes; all else has
             // to answer a SYN cookie first. The second rule is for nf_conntrack_tcp_loose=1 (the kernel's default), where
@@ -301,9 +430,9 @@ impl Shape {
         for set in Set::ALWAYS.iter().chain(&self.prefixes) {
             let _ = writeln!(text, "add set inet {TABLE} {} {{ {} }}", set.name(), set.declaration());
         }
-        for (name, declaration) in DYNAMIC_SETS {
-            let _ =
-                writeln!(text, "add set inet {TABLE} {name} {{ {declaration} size {DYNAMIC_SET_SIZE}; }}");
+        let dynamic = DYNAMIC_SETS.iter().map(|set| (set, DYNAMIC_SET_SIZE));
+        for ((name, declaration), size) in dynamic.chain(GREETED_SETS.iter().map(|set| (set, GREETED_SIZE))) {
+            let _ = writeln!(text, "add set inet {TABLE} {name} {{ {declaration} size {size}; }}");
         }
         if !self.synproxy {
             // Whether they stand or not, they are gone afterwards.
@@ -334,7 +463,7 @@ impl Shape {
     pub(super) fn rate_script(&self) -> String {
         let mut text = String::new();
         self.refill(&THROTTLE, &mut text);
-        for set in ["rate4", "rate6"] {
+        for set in ["rate4", "rate6", "again_rate4", "again_rate6"] {
             let _ = writeln!(text, "flush set inet {TABLE} {set}");
         }
         text
