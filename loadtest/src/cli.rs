@@ -6,6 +6,7 @@ use crate::{
     evaluate::{self, EvaluateArgs},
     latency::{self, LatencyArgs},
     memory::{self, MemoryArgs},
+    schedules::{self, SchedulesArgs},
     web::{
         client::{self, ClientArgs},
         server::{self, ServeArgs},
@@ -35,6 +36,8 @@ pub enum Command {
     Latency(LatencyArgs),
     /// Measure what a sensor and a coordinator hold of memory at rest.
     Memory(MemoryArgs),
+    /// Kill, cut off, upgrade and uninstall responders at random, and look for gaps and leftovers.
+    Schedules(SchedulesArgs),
     /// A host's web server.
     #[command(hide = true)]
     ServeHttp(ServeArgs),
@@ -59,6 +62,10 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Memory(args) => {
             become_root()?;
             runtime()?.block_on(memory::run(&args))
+        }
+        Command::Schedules(args) => {
+            become_root()?;
+            runtime()?.block_on(schedules::run(&args))
         }
         Command::ServeHttp(args) => done(runtime()?.block_on(server::run(&args))),
         Command::Client(args) => done(runtime()?.block_on(client::run(&args))),

@@ -128,6 +128,6 @@ impl Binaries {
 }
 
 /// A path as text: the lab's own paths are.
-fn text(path: &Path) -> anyhow::Result<String> {
+pub(crate) fn text(path: &Path) -> anyhow::Result<String> {
     Ok(path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?.to_owned())
 }

@@ -125,6 +125,14 @@ impl World {
             .chain(&self.attackers)
     }
 
+    /// Plugs a member's cable into the switch, or pulls it out. The member keeps its addresses and sees no carrier.
+    pub fn plug(&self, member: &Namespace, plugged: bool) -> anyhow::Result<()> {
+        let port = self.members().position(|one| one.name() == member.name()).context("no such member")?;
+        let state = if plugged { "up" } else { "down" };
+        ip(&["-n", self.switch.name(), "link", "set", &format!("port{port}"), state])?;
+        Ok(())
+    }
+
     /// A directory for this run's files: logs, keys, configuration.
     #[must_use]
     pub fn scratch(&self) -> &Path {

@@ -63,13 +63,13 @@ struct Advertise {
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Telemetry {
-    pub(super) log: String,
+pub(crate) struct Telemetry {
+    pub(crate) log: String,
 }
 
 impl Coordinators {
     /// Makes a cluster of all coordinators in the world.
-    pub(super) async fn start(world: &World, binaries: &Binaries, log: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn start(world: &World, binaries: &Binaries, log: &str) -> anyhow::Result<Self> {
         let program = binaries.path("netguard-coordinator")?;
         let owner = world.scratch().join("owner");
         let addresses: Vec<_> = world.coordinators.iter().map(agents_address).collect();
@@ -154,17 +154,29 @@ impl Coordinators {
         }
     }
 
+    /// `kill -9` of the coordinator in this place of the world's list.
+    pub fn kill(&mut self, place: usize) -> anyhow::Result<()> {
+        let node = self.nodes.get_mut(place).context("no such coordinator")?;
+        node.process.take().context("the coordinator does not run")?.kill();
+        Ok(())
+    }
+
+    /// Starts the one in this place again.
+    pub fn restart_place(&mut self, place: usize) -> anyhow::Result<()> {
+        self.nodes.get_mut(place).context("no such coordinator")?.start()
+    }
+
     /// Starts a killed coordinator again, with the data it had.
     pub fn restart(&mut self, id: u64) -> anyhow::Result<()> {
         let node = self.nodes.iter_mut().find(|node| node.id == id).context("no such coordinator")?;
         node.start()
     }
 
-    pub(super) fn check(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn check(&mut self) -> anyhow::Result<()> {
         self.nodes.iter_mut().filter_map(|node| node.process.as_mut()).try_for_each(Process::check)
     }
 
-    pub(super) fn take_processes(&mut self) -> Vec<Process> {
+    pub(crate) fn take_processes(&mut self) -> Vec<Process> {
         self.nodes.iter_mut().filter_map(|node| node.process.take()).collect()
     }
 }
@@ -213,7 +225,7 @@ async fn first_answers(owner: &Path, addresses: &[String], nodes: &mut [Node]) -
 }
 
 /// The agents' listener of the coordinator in this namespace.
-pub(super) fn agents_address(namespace: &Namespace) -> String {
+pub(crate) fn agents_address(namespace: &Namespace) -> String {
     format!("{}:7443", namespace.address())
 }
 
@@ -222,7 +234,7 @@ fn peers_address(namespace: &Namespace) -> String {
 }
 
 /// Writes a daemon's configuration file and returns its path.
-pub(super) fn write_config(scratch: &Path, name: &str, config: &impl Serialize) -> anyhow::Result<String> {
+pub(crate) fn write_config(scratch: &Path, name: &str, config: &impl Serialize) -> anyhow::Result<String> {
     let path = scratch.join(format!("{name}.yaml"));
     std::fs::write(&path, serde_norway::to_string(config)?)
         .with_context(|| format!("cannot write {}", path.display()))?;

@@ -36,12 +36,12 @@ struct SensorConfig {
 }
 
 #[derive(Debug, Serialize)]
-struct ResponderConfig {
-    coordinators: Vec<String>,
-    backend: String,
-    data_dir: String,
-    metrics: String,
-    telemetry: Telemetry,
+pub(crate) struct ResponderConfig {
+    pub(crate) coordinators: Vec<String>,
+    pub(crate) backend: String,
+    pub(crate) data_dir: String,
+    pub(crate) metrics: String,
+    pub(crate) telemetry: Telemetry,
 }
 
 impl Host {
@@ -133,7 +133,8 @@ impl Host {
     }
 }
 
-async fn enroll(
+/// Enrols an agent with a token of its own.
+pub(crate) async fn enroll(
     namespace: &Namespace,
     program: &str,
     coordinators: &[String],

@@ -73,6 +73,18 @@ impl Namespace {
         Ok(())
     }
 
+    /// Fixes where `peer` is found, so that finding it needs no packet that a firewall might stop.
+    pub fn keep_neighbour(&self, peer: &Self) -> anyhow::Result<()> {
+        let shown = ip(&["-n", &peer.name, "-brief", "link", "show", "dev", INTERFACE])?;
+        let mac = shown.split_whitespace().nth(2).context("the interface has no MAC address")?;
+        for address in [peer.address().to_string(), peer.address6().to_string()] {
+            let neighbour =
+                ["neigh", "replace", &address, "lladdr", mac, "nud", "permanent", "dev", INTERFACE];
+            ip(&[&["-n", &self.name], &neighbour[..]].concat())?;
+        }
+        Ok(())
+    }
+
     /// Moves the calling thread inside: what it opens or starts from now on is inside.
     pub fn enter(&self) -> anyhow::Result<()> {
         let path = format!("/run/netns/{}", self.name);

@@ -1,0 +1,176 @@
+//! The host of a schedule: a real responder that is started, killed, upgraded and switched off by its own commands.
+
+use crate::{
+    firewalls::Firewall,
+    fleet::{
+        Binaries, LOOK_INTERVAL,
+        control::Control,
+        coordinators::{Telemetry, agents_address, write_config},
+        hosts::{ResponderConfig, enroll},
+        text,
+    },
+    world::{World, namespace::Namespace, process::Process},
+};
+use anyhow::{Context, bail};
+use std::{
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    time::{Duration, Instant},
+};
+
+/// Where the responder tells how it is.
+const METRICS: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 9445);
+/// An answer from the host itself that takes longer is none.
+const ASK_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a responder may take until it holds what the cluster wants. After a partition it waits up to 10 s before
+/// it tries again, and may meet dead coordinators first, 3 s each.
+pub(super) const READY: Duration = Duration::from_secs(45);
+
+/// A host with its firewall.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub(super) namespace: Namespace,
+    pub(super) firewall: Firewall,
+    name: String,
+    scratch: std::path::PathBuf,
+    /// The program that is installed, and the one that an upgrade brings.
+    programs: [String; 2],
+    config: String,
+    responder: Option<Process>,
+}
+
+impl Host {
+    /// Enrols the responder of a host; it does not run yet.
+    pub(super) async fn prepare(
+        world: &World,
+        namespace: &Namespace,
+        firewall: Firewall,
+        binaries: &Binaries,
+        control: &Control,
+        log: &str,
+    ) -> anyhow::Result<Self> {
+        let name = format!("{}-{}", firewall.name, namespace.address().octets()[3]);
+        let coordinators: Vec<_> = world.coordinators.iter().map(agents_address).collect();
+        let data_dir = text(&world.scratch().join(&name))?;
+        let program = binaries.path("netguard-responder")?;
+        let upgraded = world.scratch().join("netguard-responder-upgraded");
+        if !upgraded.exists() {
+            std::fs::copy(&program, &upgraded)
+                .with_context(|| format!("cannot write {}", upgraded.display()))?;
+        }
+        enroll(namespace, &program, &coordinators, control, "responder", &name, &data_dir).await?;
+        let config = ResponderConfig {
+            coordinators,
+            backend: firewall.name.to_owned(),
+            data_dir,
+            metrics: SocketAddr::from(METRICS).to_string(),
+            telemetry: Telemetry { log: log.to_owned() },
+        };
+        Ok(Self {
+            namespace: namespace.clone(),
+            firewall,
+            config: write_config(world.scratch(), &name, &config)?,
+            name,
+            scratch: world.scratch().to_owned(),
+            programs: [program, text(&upgraded)?],
+            responder: None,
+        })
+    }
+
+    pub(super) fn start(&mut self) -> anyhow::Result<()> {
+        let [program, _] = &self.programs;
+        let arguments = ["run", "--config", &self.config];
+        self.responder =
+            Some(Process::start(&self.namespace, &self.scratch, &self.name, program, &arguments)?);
+        Ok(())
+    }
+
+    pub(super) fn kill(&mut self) {
+        if let Some(mut responder) = self.responder.take() {
+            responder.kill();
+        }
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub(super) fn terminate(&mut self) {
+        if let Some(mut responder) = self.responder.take() {
+            responder.stop();
+        }
+    }
+
+    /// The old program stops, the other one starts.
+    pub(super) fn upgrade(&mut self) -> anyhow::Result<()> {
+        self.terminate();
+        self.programs.reverse();
+        self.start()
+    }
+
+    /// Fails when the responder ended by itself.
+    pub(super) fn check(&mut self) -> anyhow::Result<()> {
+        self.responder.as_mut().map_or(Ok(()), Process::check)
+    }
+
+    /// One of the responder's own commands, `flush` for example.
+    pub(super) fn command(&self, command: &str) -> anyhow::Result<String> {
+        let [program, _] = &self.programs;
+        self.namespace.run(program, &[command])
+    }
+
+    /// Everything the firewall holds, as text.
+    pub(super) fn list(&self) -> anyhow::Result<String> {
+        self.firewall.list(&self.namespace)
+    }
+
+    /// Waits until the responder serves its metrics: it has opened its firewall by then.
+    pub(super) async fn until_up(&mut self) -> anyhow::Result<()> {
+        self.until("answers", |host| Ok(host.ask("/healthz").is_some())).await
+    }
+
+    /// Waits until the responder holds a subscription at a coordinator.
+    pub(super) async fn until_connected(&mut self) -> anyhow::Result<()> {
+        self.until("is connected", |host| {
+            let metrics = host.ask("/metrics").unwrap_or_default();
+            Ok(metrics.lines().any(|line| line == "netguard_responder_connected 1"))
+        })
+        .await
+    }
+
+    /// Waits until what the cluster wants is in force.
+    pub(super) async fn until_ready(&mut self) -> anyhow::Result<()> {
+        self.until("is ready", |host| Ok(host.ask("/readyz").is_some())).await
+    }
+
+    /// Waits until this is so; the responder has to live meanwhile.
+    pub(super) async fn until(
+        &mut self,
+        what: &str,
+        mut so: impl FnMut(&Self) -> anyhow::Result<bool>,
+    ) -> anyhow::Result<()> {
+        let deadline = Instant::now() + READY;
+        loop {
+            if so(self)? {
+                return Ok(());
+            }
+            self.check()?;
+            if Instant::now() >= deadline {
+                bail!("waited {} s until the responder of {} {what}", READY.as_secs(), self.name);
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    /// The body of a page of the responder, if it answers with one.
+    fn ask(&self, page: &str) -> Option<String> {
+        let answer = self.namespace.within(|| -> std::io::Result<String> {
+            let mut stream = TcpStream::connect_timeout(&METRICS.into(), ASK_TIMEOUT)?;
+            stream.set_read_timeout(Some(ASK_TIMEOUT))?;
+            write!(stream, "GET {page} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        });
+        let answer = answer.ok()?.ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        head.starts_with("HTTP/1.1 200 ").then(|| body.to_owned())
+    }
+}
