@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-/// A firewall. All backends pass the same conformance suite (`tests/conformance`).
+/// A firewall. All backends pass the same conformance suite (`src/conformance.rs`).
 ///
 /// `now` is the caller's clock: expiries are absolute there, timeouts are relative in a kernel.
 pub trait Backend: Send {

@@ -9,6 +9,8 @@ pub mod app;
 pub mod backend;
 pub mod cli;
 pub mod config;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod enforcer;
 pub mod enroll;
 pub mod host;

@@ -1,8 +1,6 @@
 //! The in-memory backend passes the suite that every backend passes.
 
-mod conformance;
-
-use netguard_responder::backend::Memory;
+use netguard_responder::{backend::Memory, conformance};
 
 #[tokio::test]
 async fn memory_conforms() {

@@ -2,16 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is the report")]
 
-mod conformance;
 mod namespaces;
 
-use conformance::{after, block, bring, desired, now, throttle};
 use namespaces::{Client, Namespaces, async_inside, echo, possible, run};
 use netguard_core::{
     net::Prefix,
     plan::{Action, Desired, Element},
 };
-use netguard_responder::backend::{Backend, BackendError, Nftables};
+use netguard_responder::{
+    backend::{Backend, BackendError, Nftables},
+    conformance::{self, after, block, bring, desired, now, throttle},
+};
 use std::{
     net::Ipv4Addr,
     time::{Duration, Instant},
