@@ -75,7 +75,8 @@ impl AdminService for Admin {
             self.shared.consensus.linearizable().await.map_err(|error| read_status(&error))?;
         }
         let ledger = self.shared.consensus.ledger();
-        Ok(Response::new(decisions::list(&ledger, &decisions::Filter::read(request.into_inner())?)))
+        let page = decisions::list(&ledger, &decisions::Filter::read(request.into_inner())?);
+        Ok(Response::new(self.with_stopped(page).await))
     }
 
     async fn explain(&self, request: Request<ExplainRequest>) -> Answer<Explanation> {

@@ -5,6 +5,7 @@
 
 mod gather;
 mod history;
+mod stopped;
 
 pub(crate) use gather::peer_client;
 pub use gather::{ClusterAgents, Effect};
@@ -17,12 +18,16 @@ use netguard_core::{
     shard::NodeId,
     time::Timestamp,
 };
-use netguard_proto::{convert::NotEffective, peer, v1};
+use netguard_proto::{
+    convert::{Drift, NotEffective, Probe},
+    peer, v1,
+};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
+use stopped::StoppedHere;
 use tokio_util::sync::CancellationToken;
 
 /// Agents remembered here, connected or not: four times the 10,000 one coordinator is made for.
@@ -62,6 +67,8 @@ struct AgentState {
     backend: String,
     entries: u64,
     digest_equal: bool,
+    stopped: StoppedHere,
+    probe: Option<Probe>,
 }
 
 /// An agent's stream. Dropping it says that the agent went away.
@@ -95,6 +102,10 @@ pub struct Report {
     pub digest: Option<(u64, bool)>,
     pub backend: String,
     pub entries: u64,
+    pub drift: Vec<Drift>,
+    /// Whole numbers since each decision is held there, not differences.
+    pub stopped: Vec<netguard_proto::convert::Stopped>,
+    pub probe: Option<Probe>,
 }
 
 /// What was new in a report.
@@ -104,6 +115,9 @@ pub struct ReportNews {
     pub effective: Option<(u64, u64, Timestamp)>,
     pub not_effective: Vec<NotEffective>,
     pub digest_differs: Option<u64>,
+    pub drift: Vec<Drift>,
+    /// Why packets do not meet the rules, when that is new.
+    pub unmet: Option<String>,
 }
 
 impl Agents {
@@ -161,6 +175,14 @@ impl Agents {
             news.digest_differs = (!equal).then_some(revision);
         }
         agent.entries = report.entries;
+        agent.stopped.take(&report.stopped);
+        news.drift = report.drift;
+        if let Some(probe) = report.probe {
+            let unmet = |probe: &Probe| (probe.probed_at.is_some() && !probe.met).then(|| probe.why.clone());
+            let before = agent.probe.as_ref().and_then(unmet);
+            news.unmet = unmet(&probe).filter(|why| before.as_ref() != Some(why));
+            agent.probe = Some(probe);
+        }
         if !report.backend.is_empty() {
             agent.backend = report.backend;
         }
@@ -173,6 +195,7 @@ impl Agents {
         if let Some(agent) = self.table().agents.get_mut(&(Role::Responder, id.to_owned())) {
             agent.effective = EffectiveHistory::default();
             agent.not_effective.clear();
+            agent.stopped = StoppedHere::default();
         }
     }
 
@@ -211,6 +234,14 @@ impl Agents {
         let table = self.table();
         let responders = table.agents.iter().filter(|((role, _), _)| *role == Role::Responder);
         responders.map(|((_, id), agent)| agent.effect(id, decision, target, revision)).collect()
+    }
+
+    /// What decisions stopped on the responders connected here, together.
+    #[must_use]
+    pub fn stopped(&self, decisions: &HashSet<DecisionId>) -> Vec<netguard_proto::convert::Stopped> {
+        let table = self.table();
+        let connected = table.agents.values().filter(|agent| agent.connection.is_some());
+        stopped::sum(connected.flat_map(|agent| agent.stopped.of(decisions)))
     }
 
     fn count(&self, role: Role, by: i64) {
@@ -258,7 +289,7 @@ impl AgentState {
             effective_at: self.effective_at.as_micros(),
             backend: self.backend.clone(),
             entries: self.entries,
-            not_effective: self.not_effective.iter().map(describe).collect(),
+            not_effective: self.not_effective.iter().map(describe).chain(self.unmet()).collect(),
             digest_equal: self.digest_equal,
             acknowledged: self.acknowledged,
             losses: self.losses.clone().into_iter().collect(),
@@ -290,7 +321,14 @@ impl AgentState {
             why_not,
             connected: self.connection.is_some(),
             last_seen: self.last_seen,
+            stopped: self.stopped.one(decision),
         }
+    }
+
+    /// That packets do not meet the rules here, in words.
+    fn unmet(&self) -> Option<String> {
+        let probe = self.probe.as_ref().filter(|probe| probe.probed_at.is_some() && !probe.met)?;
+        Some(format!("packets do not meet our rules: {}", probe.why))
     }
 }
 

@@ -205,6 +205,17 @@ impl ClusterService for ClusterServer {
         Ok(Response::new(peer::GetEffectsResponse { effects: effects.into_iter().map(Into::into).collect() }))
     }
 
+    async fn get_stopped(
+        &self,
+        request: Request<peer::GetStoppedRequest>,
+    ) -> Result<Response<peer::GetStoppedResponse>, Status> {
+        self.consensus.check_peer(request.extensions())?;
+        let asked = request.into_inner().decision_ids;
+        let decisions = asked.iter().map(|id| convert::decision_id("decision_ids", id));
+        let stopped = self.agents.stopped(&decisions.collect::<Result<_, _>>()?);
+        Ok(Response::new(peer::GetStoppedResponse { stopped: stopped.into_iter().map(Into::into).collect() }))
+    }
+
     async fn watch_local_events(
         &self,
         request: Request<peer::WatchLocalEventsRequest>,

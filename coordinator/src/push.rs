@@ -18,7 +18,7 @@ use crate::{
 use feed::Feed;
 use netguard_core::identity::Role;
 use netguard_proto::{
-    convert::{self, ConvertError, NotEffective},
+    convert::{self, ConvertError, Drift, NotEffective, Probe, Stopped},
     v1::{self, responder_service_server::ResponderService},
 };
 use subscriber::Subscriber;
@@ -32,6 +32,10 @@ const OUTBOUND: usize = 16;
 /// Things that do not hold, in one report. A responder has at most as many entries as the ledger; beyond this the
 /// number alone says enough.
 const MAX_NOT_EFFECTIVE: usize = 1_024;
+/// Changes by others in one report: each is an event.
+const MAX_DRIFT: usize = 32;
+/// Decisions that stopped something, in one report.
+const MAX_STOPPED: usize = 1_024;
 
 /// `ResponderService`, behind the authorisation layer.
 #[derive(Debug, Clone)]
@@ -83,6 +87,12 @@ impl PushService {
         for not in &news.not_effective {
             self.events.not_effective(id, not);
         }
+        for drift in &news.drift {
+            self.events.drift(id, drift);
+        }
+        if let Some(why) = &news.unmet {
+            self.events.unmet(id, why);
+        }
         if let Some(revision) = news.digest_differs {
             self.metrics.drop("push", "digest_differs", 1);
             tracing::error!(responder = id, revision, "a responder's set differs from the ledger's");
@@ -101,6 +111,14 @@ fn report(wire: v1::EnforcementReport, current: u64) -> Result<Report, ConvertEr
         digest: (wire.digest_revision > 0).then_some((wire.digest_revision, wire.digest_equal)),
         backend: convert::text("report.backend", wire.backend)?,
         entries: wire.entries,
+        drift: wire.drift.into_iter().take(MAX_DRIFT).map(Drift::try_from).collect::<Result<_, _>>()?,
+        stopped: wire
+            .stopped
+            .into_iter()
+            .take(MAX_STOPPED)
+            .map(Stopped::try_from)
+            .collect::<Result<_, _>>()?,
+        probe: wire.probe.map(Probe::try_from).transpose()?,
     })
 }
 

@@ -11,12 +11,14 @@ mod decision;
 mod enforcement;
 mod evidence;
 mod net;
+mod report;
 mod scalar;
 
 pub use decision::{origin, proof, verb};
-pub use enforcement::{Delta, MAX_CHANGES, MAX_NEVER_BLOCK, NotEffective, SnapshotPart};
+pub use enforcement::{Delta, MAX_CHANGES, MAX_NEVER_BLOCK, SnapshotPart};
 pub use evidence::{Batch, Hello, MAX_INTERFACES, MAX_LOSSES, MAX_NETWORKS, MAX_RECORDS};
 pub use net::{address, address_bytes};
+pub use report::{Drift, NotEffective, Probe, Stopped};
 pub use scalar::{
     MAX_FLOW_ID_BYTES, MAX_TEXT_BYTES, decision_id, hash16, known_time, name, optional_time, request_id,
     request_id_bytes, text, wire_time,

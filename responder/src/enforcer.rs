@@ -5,8 +5,10 @@
 //! * A delta is taken only onto the very revision it follows; anything else asks for a snapshot.
 //! * Without the cluster nothing is extended.
 
+mod drift;
 mod mirror;
 
+pub use drift::Verified;
 pub use mirror::{Mirror, Outcome, Position, Resubscribe};
 
 use crate::{
@@ -226,8 +228,7 @@ impl<B: Backend> Enforcer<B> {
     /// Looks whether the firewall still holds what it should, and puts it right. `connected`: whether the cluster is
     /// there; without it nothing is extended.
     ///
-    /// Returns what was not as it should be, in words.
-    pub async fn verify(&mut self, connected: bool, clock: impl Fn() -> Timestamp) -> Vec<String> {
+    pub async fn verify(&mut self, connected: bool, clock: impl Fn() -> Timestamp) -> Verified {
         let mut drift = match self.open(clock()).await {
             Ok(repaired) => repaired,
             Err(error) => {
@@ -235,11 +236,11 @@ impl<B: Backend> Enforcer<B> {
                 self.metrics.failed();
                 self.resync = true;
                 self.give_up(&error.to_string(), clock());
-                return vec![error.to_string()];
+                return Verified { drift: vec![error.to_string()], held: false };
             }
         };
         if self.mirror.position().is_none() {
-            return drift;
+            return Verified { drift, held: true };
         }
         let now = clock();
         let layout =
@@ -250,22 +251,23 @@ impl<B: Backend> Enforcer<B> {
             actions.retain(|action| !matches!(action, Action::Extend { .. }));
         }
         // What expires in this moment is no drift.
-        let gone = actions.iter().any(|action| match action {
+        let wrong = actions.iter().filter(|action| match action {
             Action::Add { expires_at, .. } => *expires_at > soon,
             Action::Extend { .. } | Action::SetThrottle { .. } => true,
             Action::Remove { element } => self.actual.elements.get(element).is_some_and(|held| *held > soon),
         });
-        // Changes that wait anyway explain a difference.
-        if gone && drift.is_empty() && !self.is_pending() {
-            drift.push(format!("{} elements were missing, altered or not ours", actions.len()));
+        // Changes that wait anyway explain a difference, and so does a part of the firewall that was gone.
+        if drift.is_empty() && !self.is_pending() {
+            drift = drift::describe(wrong);
         }
         if !drift.is_empty() {
             self.metrics.drifted();
             tracing::warn!(what = drift.join("; "), "the firewall was changed by somebody else: put right");
         }
+        let mut held = true;
         if connected {
             self.resync = true;
-            self.enforce(clock).await;
+            held = self.enforce(clock).await;
         } else if !actions.is_empty() {
             // What was decided and has not expired is put back; nothing new is, since nothing new is known.
             let put = async {
@@ -276,8 +278,9 @@ impl<B: Backend> Enforcer<B> {
                 tracing::warn!(%error, "the firewall did not take back what it had");
                 self.metrics.failed();
                 self.resync = true;
+                held = false;
             }
         }
-        drift
+        Verified { drift, held }
     }
 }

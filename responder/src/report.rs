@@ -1,6 +1,6 @@
 //! What is told to the cluster about what holds here.
 
-use crate::{backend::Backend, enforcer::Enforcer};
+use crate::{backend::Backend, enforcer::Enforcer, service::News};
 use netguard_core::plan::NotEffective;
 use netguard_proto::{convert, v1};
 
@@ -9,14 +9,11 @@ const MAX_NOT_EFFECTIVE: usize = 256;
 /// Longest reason told, in bytes: below what a coordinator takes.
 const MAX_WHY_BYTES: usize = 600;
 
-/// Everything that holds and does not. `digest`: a comparison just made, its revision and whether it was equal.
-pub(crate) fn report<B: Backend>(
-    enforcer: &Enforcer<B>,
-    digest: Option<(u64, bool)>,
-) -> v1::EnforcementReport {
+/// Everything that holds and does not, and what is new.
+pub(crate) fn report<B: Backend>(enforcer: &Enforcer<B>, news: &News) -> v1::EnforcementReport {
     let (effective_revision, effective_at) =
         enforcer.effective().map_or((0, 0), |(revision, at)| (revision, at.as_micros()));
-    let (digest_revision, digest_equal) = digest.unwrap_or_default();
+    let (digest_revision, digest_equal) = news.digest.unwrap_or_default();
     v1::EnforcementReport {
         effective_revision,
         effective_at,
@@ -25,16 +22,27 @@ pub(crate) fn report<B: Backend>(
         digest_equal,
         backend: enforcer.backend().name().to_owned(),
         entries: u64::try_from(enforcer.mirror.desired().len()).unwrap_or(u64::MAX),
+        drift: news.drifts.iter().cloned().map(drift).collect(),
+        stopped: news.stopped.iter().copied().map(Into::into).collect(),
+        probe: news.probe.clone().map(Into::into),
     }
 }
 
+fn drift(drift: convert::Drift) -> v1::Drift {
+    convert::Drift { what: shortened(&drift.what).to_owned(), ..drift }.into()
+}
+
+/// At most [`MAX_WHY_BYTES`] of it, whole characters.
+fn shortened(text: &str) -> &str {
+    let end = (0..=MAX_WHY_BYTES.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    text.get(..end).unwrap_or_default()
+}
+
 fn not_effective(not: &NotEffective) -> v1::NotEffective {
-    let end =
-        (0..=MAX_WHY_BYTES.min(not.why.len())).rev().find(|&at| not.why.is_char_boundary(at)).unwrap_or(0);
     convert::NotEffective {
         verb: not.element.verb,
         target: not.element.target,
-        why: not.why.get(..end).unwrap_or_default().to_owned(),
+        why: shortened(&not.why).to_owned(),
         decision: Some(not.decision),
     }
     .into()

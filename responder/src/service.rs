@@ -1,8 +1,13 @@
 //! The responder's one loop: what comes from the cluster, what the host tells, and time.
 
+mod news;
+mod pace;
+
+pub(crate) use news::News;
+
 use crate::{
     backend::{Backend, BackendError},
-    enforcer::{Enforcer, Outcome, Resubscribe},
+    enforcer::{Enforcer, Outcome, Resubscribe, Verified},
     metrics::ResponderMetrics,
     report::report,
     subscription::{FromCluster, PUSHES, Resume},
@@ -13,19 +18,17 @@ use netguard_proto::{
     convert::{self, ConvertError, Delta, SnapshotPart},
     v1::{self, push},
 };
+use pace::Pace;
 use std::time::{Duration, SystemTime};
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tracing::{Span, info_span};
 
-/// How often it is asked whether somebody else changed the firewall: one netlink message.
-const LOOK: Duration = Duration::from_secs(2);
-/// How often the whole firewall is compared at the latest.
-const VERIFY_EVERY: Duration = Duration::from_secs(30);
-/// Others may change their own rules all the time: our part is not compared more often than this.
-const VERIFY_AT_MOST_EVERY: Duration = Duration::from_secs(5);
+/// How often it is asked whether somebody else changed the firewall, where it does not tell by itself: one netlink
+/// message.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// What a responder can say about itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -50,7 +53,10 @@ pub(crate) struct Service<B> {
     reports: Option<mpsc::Sender<v1::EnforcementReport>>,
     /// Of the subscription that counts; others' messages are late.
     number: u64,
-    verified_at: Instant,
+    pace: Pace,
+    /// When the change that waits for its look was noticed.
+    noticed_at: Option<Timestamp>,
+    news: News,
     /// A report could not be handed over; a later one will tell.
     report_due: bool,
 }
@@ -60,7 +66,6 @@ pub(crate) struct Service<B> {
 struct Batch {
     spans: Vec<Span>,
     committed: Vec<Timestamp>,
-    digest: Option<(u64, bool)>,
     changed: bool,
 }
 
@@ -85,7 +90,9 @@ impl<B: Backend> Service<B> {
             starting: Some(starting),
             reports: None,
             number: 0,
-            verified_at: Instant::now(),
+            pace: Pace::new(Instant::now()),
+            noticed_at: None,
+            news: News::default(),
             report_due: false,
         }
     }
@@ -117,6 +124,9 @@ impl<B: Backend> Service<B> {
                     }
                     self.take(received.drain(..)).await;
                 }
+                // Once a change is noticed, another one says nothing new before it was looked at.
+                () = self.enforcer.backend_mut().changed(), if !self.pace.waits() => self.noticed(),
+                () = sleep_until(self.pace.due()) => self.verify().await,
                 _ = look.tick() => self.look().await,
             }
         }
@@ -174,7 +184,7 @@ impl<B: Backend> Service<B> {
                     hash: convert::hash16("digest.hash", &digest.hash).map_err(malformed)?,
                 };
                 let equal = self.enforcer.mirror.equals(digest.revision, &theirs);
-                batch.digest = Some((digest.revision, equal));
+                self.news.digest = Some((digest.revision, equal));
                 return if equal { Ok(()) } else { Err(Resubscribe::Digest) };
             }
             None => {
@@ -215,6 +225,8 @@ impl<B: Backend> Service<B> {
                 self.starting = None;
                 let since: Vec<_> = batch.committed.iter().map(|committed| at.since(*committed)).collect();
                 self.metrics.effective(self.revision(), &since);
+            } else {
+                self.pace.failed(Instant::now());
             }
             for span in &batch.spans {
                 span.record("effective", done);
@@ -222,39 +234,56 @@ impl<B: Backend> Service<B> {
             self.show();
         }
         drop(batch.spans);
-        if batch.changed || batch.digest.is_some() || self.report_due {
-            self.report(batch.digest);
+        if batch.changed || !self.news.is_empty() || self.report_due {
+            self.report();
         }
     }
 
     /// Tells the cluster what holds. Never waits: a coordinator that does not read must not stop enforcement.
-    fn report(&mut self, digest: Option<(u64, bool)>) {
+    fn report(&mut self) {
         let Some(reports) = &self.reports else { return };
         // Before the first snapshot there is nothing to tell.
         if self.enforcer.mirror.position().is_none() {
             return;
         }
-        self.report_due = reports.try_send(report(&self.enforcer, digest)).is_err();
+        self.report_due = reports.try_send(report(&self.enforcer, &self.news)).is_err();
         if self.report_due {
             self.dropped.count("report", "coordinator_slow");
+        } else {
+            self.news.told();
         }
     }
 
+    /// Asks a firewall that does not tell of changes by itself, and hands over what waits.
     async fn look(&mut self) {
-        let since = self.verified_at.elapsed();
-        let changed = since >= VERIFY_AT_MOST_EVERY && self.enforcer.backend_mut().changed_by_others().await;
-        let waiting = self.enforcer.is_pending();
-        if changed || waiting || since >= VERIFY_EVERY {
-            self.verified_at = Instant::now();
-            let connected = self.reports.is_some();
-            let drift = self.enforcer.verify(connected, now).await;
-            self.show();
-            if !drift.is_empty() || waiting {
-                self.report(None);
-            }
+        if !self.pace.waits() && self.enforcer.backend_mut().changed_by_others().await {
+            self.noticed();
         }
         if self.report_due {
-            self.report(None);
+            self.report();
+        }
+    }
+
+    fn noticed(&mut self) {
+        self.pace.noticed();
+        self.noticed_at.get_or_insert_with(now);
+    }
+
+    /// Compares the whole firewall with what it should hold, and puts it right.
+    async fn verify(&mut self) {
+        let (began, noticed_at) = (Instant::now(), self.noticed_at.take().unwrap_or_else(now));
+        let waiting = self.enforcer.is_pending();
+        let Verified { drift, held } = self.enforcer.verify(self.reports.is_some(), now).await;
+        self.pace.looked(began, Instant::now(), held);
+        self.show();
+        if drift.is_empty() {
+            self.news.all_is_well();
+        } else {
+            let forgotten = self.news.drifted(drift, noticed_at, held.then(now));
+            self.dropped.count_many("report", "drift_untold", forgotten);
+        }
+        if !self.news.is_empty() || waiting {
+            self.report();
         }
     }
 

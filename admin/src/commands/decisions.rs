@@ -1,6 +1,6 @@
 //! `block`, `unblock`, `blocklist`.
 
-use super::wire::{Decision, Written, decisions_table, parse_prefix, request_id};
+use super::wire::{Decision, Written, decisions_table, hex, parse_prefix, request_id};
 use crate::{
     Failure,
     args::{OriginName, VerbName},
@@ -9,6 +9,7 @@ use crate::{
 };
 use netguard_proto::v1::{BlockRequest, ListDecisionsRequest, Origin, UnblockRequest, Verb};
 use serde::Serialize;
+use std::collections::HashMap;
 
 /// Decisions asked for at once: a page stays far below the largest message.
 const PAGE: u32 = 1_000;
@@ -109,7 +110,13 @@ pub(super) async fn list(
             .call(Again::Safe, async |mut client| client.list_decisions(request.clone()).await)
             .await?;
         list.revision = page.revision;
-        list.decisions.extend(page.decisions.into_iter().take(missing).map(Decision::from));
+        let stopped: HashMap<String, (u64, u64)> =
+            page.stopped.iter().map(|one| (hex(&one.decision_id), (one.packets, one.bytes))).collect();
+        list.decisions.extend(page.decisions.into_iter().take(missing).map(|wire| {
+            let mut decision = Decision::from(wire);
+            (decision.packets, decision.bytes) = stopped.get(&decision.id).copied().unwrap_or_default();
+            decision
+        }));
         if page.next_page.is_empty() || page.next_page == request.page {
             break;
         }

@@ -35,6 +35,8 @@ struct Host {
     effective_at: Option<String>,
     effective_at_us: u64,
     why_not: String,
+    packets: u64,
+    bytes: u64,
 }
 
 impl From<v1::HostEffect> for Host {
@@ -45,6 +47,8 @@ impl From<v1::HostEffect> for Host {
             effective_at: iso(host.effective_at),
             effective_at_us: host.effective_at,
             why_not: host.why_not,
+            packets: host.packets,
+            bytes: host.bytes,
         }
     }
 }
@@ -78,6 +82,13 @@ impl Explained {
                     None => String::new(),
                 },
             ),
+            (
+                "stopped",
+                match decision.packets {
+                    0 => String::new(),
+                    packets => format!("{packets} packets, {} bytes", decision.bytes),
+                },
+            ),
             ("revision", decision.revision.to_string()),
             ("trace", decision.trace_id.clone().unwrap_or_default()),
         ]);
@@ -105,10 +116,11 @@ impl Explained {
                     host.responder.clone(),
                     if host.effective { "yes" } else { "NO" }.to_owned(),
                     after.map_or_else(String::new, |micros| short(Duration::from_micros(micros))),
+                    host.packets.to_string(),
                     host.why_not.clone(),
                 ]
             });
-            let hosts = table(["HOST", "EFFECTIVE", "AFTER", "WHY NOT"], rows);
+            let hosts = table(["HOST", "EFFECTIVE", "AFTER", "STOPPED", "WHY NOT"], rows);
             text.push_str(&format!("\n\neffective on {effective} of {} hosts\n{hosts}", self.hosts.len()));
         }
         text
@@ -142,10 +154,12 @@ pub(super) async fn show(
     let request = ExplainRequest { what: what.clone() };
     let explained =
         cluster.call(Again::Safe, async |mut client| client.explain(request.clone()).await).await?;
-    let decisions = explained.decisions.into_iter().map(|explained| Explained {
-        decision: explained.decision.unwrap_or_default().into(),
-        active: explained.active,
-        hosts: explained.hosts.into_iter().map(Host::from).collect(),
+    let decisions = explained.decisions.into_iter().map(|explained| {
+        let hosts: Vec<Host> = explained.hosts.into_iter().map(Host::from).collect();
+        let mut decision = Decision::from(explained.decision.unwrap_or_default());
+        decision.packets = hosts.iter().fold(0, |sum, host| sum.saturating_add(host.packets));
+        decision.bytes = hosts.iter().fold(0, |sum, host| sum.saturating_add(host.bytes));
+        Explained { decision, active: explained.active, hosts }
     });
     output.show(&Explanation {
         what,

@@ -128,6 +128,12 @@ fn sentence(body: &Map<String, Value>) -> String {
         "not_effective" => {
             joined(&[format!("{}:", get("responder")), get("verb"), get("target"), because(get("why"))])
         }
+        "drift" => {
+            let repaired = ours.get("repaired_after_us").and_then(Value::as_u64);
+            let repaired =
+                repaired.map_or_else(|| "NOT put right".to_owned(), |us| format!("put right {}", took(us)));
+            joined(&[format!("{}:", get("responder")), get("what"), because(repaired)])
+        }
         "agent" => joined(&[
             get("role"),
             get("agent"),
@@ -195,6 +201,12 @@ mod tests {
         assert_eq!(
             line(enforced),
             "22:13:20.123 enforced      block 192.0.2.7 in the kernel of web-1 after 7.3 ms"
+        );
+        let drift = json!({ "timestamp": at, "event_type": "drift", "netguard": {
+            "responder": "web-1", "what": "set block4 was missing", "repaired_after_us": 90_000 } });
+        assert_eq!(
+            line(drift),
+            "22:13:20.123 drift         web-1: set block4 was missing (put right after 90ms)"
         );
         let unknown = json!({ "timestamp": at, "event_type": "new_thing", "netguard": { "b": 2, "a": ["x"], "c": null } });
         assert_eq!(line(unknown), "22:13:20.123 new_thing     a=[\"x\"] b=2");

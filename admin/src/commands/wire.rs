@@ -35,6 +35,9 @@ pub(super) struct Decision {
     pub(super) first_packet_at_us: u64,
     pub(super) threshold_at: Option<String>,
     pub(super) threshold_at_us: u64,
+    /// What it stopped, on all connected hosts together.
+    pub(super) packets: u64,
+    pub(super) bytes: u64,
 }
 
 /// What one kind added to the score.
@@ -89,6 +92,8 @@ impl From<v1::Decision> for Decision {
             first_packet_at_us: decision.first_packet_at,
             threshold_at: iso(decision.threshold_at),
             threshold_at_us: decision.threshold_at,
+            packets: 0,
+            bytes: 0,
         }
     }
 }
@@ -232,7 +237,14 @@ impl Decision {
 }
 
 pub(super) fn decisions_table(decisions: &[Decision], now: u64) -> String {
-    table(DECISION_COLUMNS, decisions.iter().map(|decision| decision.row(decision.state(), now)))
+    let rows = decisions.iter().map(|decision| {
+        let [target, verb, state, left, rest @ ..] = decision.row(decision.state(), now);
+        let [origin, kinds, id, reason] = rest;
+        let (packets, bytes) = (decision.packets.to_string(), decision.bytes.to_string());
+        [target, verb, state, left, packets, bytes, origin, kinds, id, reason]
+    });
+    let [target, verb, state, left, origin, kinds, id, reason] = DECISION_COLUMNS;
+    table([target, verb, state, left, "PACKETS", "BYTES", origin, kinds, id, reason], rows)
 }
 
 /// What a write did.

@@ -158,11 +158,22 @@ impl AdminService for Service {
             decisions: vec![decision(); until - from],
             revision: 5,
             next_page,
+            stopped: vec![netguard_proto::v1::Stopped {
+                decision_id: decision().id,
+                packets: 17,
+                bytes: 1_020,
+            }],
         }))
     }
 
     async fn explain(&self, _: Request<ExplainRequest>) -> Answer<Explanation> {
-        let host = HostEffect { responder: "web-1".into(), why_not: HOSTILE.into(), ..Default::default() };
+        let host = HostEffect {
+            responder: "web-1".into(),
+            why_not: HOSTILE.into(),
+            packets: 17,
+            bytes: 1_020,
+            ..Default::default()
+        };
         let explained = ExplainedDecision { decision: Some(decision()), active: true, hosts: vec![host] };
         Ok(Response::new(Explanation {
             decisions: vec![explained],

@@ -1,4 +1,4 @@
-use super::text;
+use super::{Admin, text};
 use netguard_core::{
     decision::{Decision, DecisionId, Origin, Target, Verb},
     ledger::Ledger,
@@ -9,7 +9,7 @@ use netguard_proto::{
     v1::{self, ListAuditRequest, ListAuditResponse, ListDecisionsRequest, ListDecisionsResponse},
 };
 use prost::Message;
-use std::ops::ControlFlow;
+use std::{collections::HashSet, ops::ControlFlow};
 use tonic::Status;
 
 /// Decisions on a page when the caller names no number, and at most.
@@ -94,7 +94,21 @@ pub(super) fn list(ledger: &Ledger, filter: &Filter) -> ListDecisionsResponse {
         (ControlFlow::Break(()), Some(last)) => last.to_string(),
         _ => String::new(),
     };
-    ListDecisionsResponse { decisions, revision: ledger.revision(), next_page }
+    ListDecisionsResponse { decisions, revision: ledger.revision(), next_page, stopped: Vec::new() }
+}
+
+impl Admin {
+    /// The page with what its decisions stopped.
+    pub(super) async fn with_stopped(&self, mut page: ListDecisionsResponse) -> ListDecisionsResponse {
+        let ids: HashSet<DecisionId> =
+            page.decisions.iter().filter_map(|wire| convert::decision_id("id", &wire.id).ok()).collect();
+        if !ids.is_empty() {
+            let Admin { shared } = self;
+            let stopped = shared.flow.agents().gather_stopped(&shared.consensus, &ids).await;
+            page.stopped = stopped.into_iter().map(Into::into).collect();
+        }
+        page
+    }
 }
 
 /// Audit entries after a number, oldest first.

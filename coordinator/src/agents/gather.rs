@@ -1,6 +1,6 @@
 //! Answers about the whole cluster: every live coordinator is asked at once, none is waited for longer than a second.
 
-use super::Agents;
+use super::{Agents, stopped};
 use crate::raft::Consensus;
 use netguard_core::{
     decision::{DecisionId, Target, Verb},
@@ -9,7 +9,10 @@ use netguard_core::{
     time::Timestamp,
 };
 use netguard_proto::{MAX_MESSAGE_BYTES, convert, peer, v1};
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 use tokio::task::JoinSet;
 
 /// The largest answer taken from another coordinator: 40,000 agents of some hundred bytes each with their losses.
@@ -26,6 +29,8 @@ pub struct Effect {
     pub why_not: String,
     pub connected: bool,
     pub last_seen: Timestamp,
+    /// Packets and bytes.
+    pub stopped: (u64, u64),
 }
 
 impl Effect {
@@ -38,6 +43,7 @@ impl Effect {
             why_not: "never connected since the coordinators started".to_owned(),
             connected: false,
             last_seen: Timestamp::default(),
+            stopped: (0, 0),
         }
     }
 
@@ -68,6 +74,8 @@ impl From<Effect> for v1::HostEffect {
             effective: effect.effective,
             effective_at: convert::wire_time(effect.effective_at),
             why_not: effect.why_not,
+            packets: effect.stopped.0,
+            bytes: effect.stopped.1,
         }
     }
 }
@@ -161,6 +169,27 @@ impl Agents {
             .collect()
     }
 
+    /// Asks every live coordinator what these decisions stopped on the responders connected there: each responder is
+    /// connected at one, so nothing is counted twice. What a coordinator that does not answer knows is missing.
+    pub async fn gather_stopped(
+        &self,
+        consensus: &Consensus,
+        decisions: &HashSet<DecisionId>,
+    ) -> Vec<convert::Stopped> {
+        let request = peer::GetStoppedRequest {
+            decision_ids: decisions.iter().map(|id| id.0.to_be_bytes().to_vec()).collect(),
+        };
+        let answers = ask_peers(consensus, move |mut client| {
+            let request = request.clone();
+            async move { client.get_stopped(request).await }
+        });
+        let elsewhere = answers.await.into_iter().filter_map(|(_, answer)| answer);
+        let elsewhere = elsewhere
+            .flat_map(|answer| answer.stopped)
+            .filter_map(|wire| convert::Stopped::try_from(wire).ok());
+        stopped::sum(self.stopped(decisions).into_iter().chain(elsewhere))
+    }
+
     /// Asks every live coordinator how many sensors it has; those that do not answer count as none.
     pub(crate) async fn gather_sensor_count(&self, consensus: &Consensus) -> usize {
         let answers = ask_peers(consensus, |mut client| async move {
@@ -182,6 +211,7 @@ fn effect_of_wire(wire: peer::ResponderEffect) -> Option<Effect> {
         why_not: convert::text("effect.why_not", effect.why_not).ok()?,
         connected: wire.connected,
         last_seen: Timestamp::from_micros(wire.last_seen),
+        stopped: (effect.packets, effect.bytes),
     })
 }
 
@@ -234,6 +264,7 @@ mod tests {
             why_not: String::new(),
             connected,
             last_seen: at(last_seen),
+            stopped: (0, 0),
         };
         let mut moved = effect(false, 10, true, Some(5));
         moved.merge(effect(true, 9, true, Some(9)));

@@ -1,4 +1,5 @@
 use super::*;
+use netguard_proto::convert::Stopped;
 
 fn arriving(id: &str, address: &str) -> Arriving {
     Arriving { id: id.into(), address: address.into(), ..Arriving::default() }
@@ -53,6 +54,33 @@ fn effects_tell_where_a_decision_holds_since_when_and_why_not() {
             ("holds", true, Some(at), "")
         ]
     );
+}
+
+#[test]
+fn what_is_new_is_told_and_what_was_stopped_is_summed_over_the_connected() {
+    let agents = Agents::new(1, FlowMetrics::default());
+    let decision = DecisionId(7);
+    let stopped = |packets| Stopped { decision, packets, bytes: packets * 60 };
+    let drift = Drift { what: "table inet netguard was missing".into(), noticed_at: None, repaired_at: None };
+    let unmet = Probe { probed_at: Some(Timestamp::from_secs(1)), met: false, why: "no hook".into() };
+    let report = |packets| Report {
+        drift: vec![drift.clone()],
+        stopped: vec![stopped(packets)],
+        probe: Some(unmet.clone()),
+        ..Report::default()
+    };
+    let connections = ["r1", "r2"].map(|id| agents.connect(Role::Responder, arriving(id, "192.0.2.1:1")));
+    let news = agents.report("r1", report(3));
+    assert_eq!((news.drift, news.unmet), (vec![drift.clone()], Some("no hook".to_owned())));
+    assert_eq!(agents.report("r1", report(5)).unmet, None, "told once");
+    let _ = agents.report("r2", report(10));
+    assert_eq!(agents.stopped(&[decision].into()), [stopped(15)]);
+    let effects = agents.effects(decision, None, 0);
+    assert!(effects.iter().any(|effect| effect.stopped == (5, 300)), "{effects:?}");
+    let shown = agents.local_state(false).agents;
+    assert_eq!(shown[0].not_effective, ["packets do not meet our rules: no hook"]);
+    drop(connections);
+    assert_eq!(agents.stopped(&[decision].into()), []);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{agents::describe, raft::RevisionChanges, wall_clock::now};
 use netguard_core::{decision::Decision, identity::Role, ledger::Change, time::Timestamp};
-use netguard_proto::convert::NotEffective;
+use netguard_proto::convert::{Drift, NotEffective};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -102,6 +102,26 @@ impl EventHub {
             "coordinator": self.shared.node,
         });
         self.tell(&Rendered::new("not_effective", now(), body).about(&not.target));
+    }
+
+    /// Somebody else changed a host's firewall, or its responder gave something up.
+    pub fn drift(&self, responder: &str, drift: &Drift) {
+        let time = |at: Option<Timestamp>| at.map(super::render::eve_time);
+        let took = drift.noticed_at.zip(drift.repaired_at).map(|(noticed, repaired)| repaired.since(noticed));
+        let body = json!({
+            "responder": responder, "what": drift.what, "noticed_at": time(drift.noticed_at),
+            "repaired_at": time(drift.repaired_at),
+            "repaired_after_us": took.map(|took| u64::try_from(took.as_micros()).unwrap_or(u64::MAX)),
+            "coordinator": self.shared.node,
+        });
+        self.tell(&Rendered::new("drift", now(), body));
+    }
+
+    /// A packet sent through a host's firewall did not meet our rules: nothing may hold there.
+    pub fn unmet(&self, responder: &str, why: &str) {
+        let why = format!("packets do not meet our rules: {why}");
+        let body = json!({ "responder": responder, "why": why, "coordinator": self.shared.node });
+        self.tell(&Rendered::new("not_effective", now(), body));
     }
 
     /// A responder's set is not the ledger's: it takes a snapshot.

@@ -1,4 +1,4 @@
-//! What is pushed to responders, and what they report.
+//! What is pushed to responders.
 
 use super::{
     ConvertError, at_most, decision::verb_fits, decision_id, known_time, optional_time, required, text, verb,
@@ -6,7 +6,7 @@ use super::{
 };
 use crate::v1;
 use netguard_core::{
-    decision::{DecisionId, Target, Verb},
+    decision::{Target, Verb},
     ledger::{Change, Entry},
     net::NeverBlockEntry,
     time::Timestamp,
@@ -39,15 +39,6 @@ pub struct Delta {
     pub changes: Vec<Change>,
     pub trace: TraceParent,
     pub committed_at: Option<Timestamp>,
-}
-
-/// What does not hold on a host, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NotEffective {
-    pub verb: Verb,
-    pub target: Target,
-    pub why: String,
-    pub decision: Option<DecisionId>,
 }
 
 impl TryFrom<v1::Entry> for Entry {
@@ -221,28 +212,6 @@ impl From<SnapshotPart> for v1::SnapshotPart {
             settings: part
                 .throttle_per_minute
                 .map(|throttle_per_minute| v1::EnforcementSettings { throttle_per_minute }),
-        }
-    }
-}
-
-impl TryFrom<v1::NotEffective> for NotEffective {
-    type Error = ConvertError;
-
-    fn try_from(wire: v1::NotEffective) -> Result<Self, ConvertError> {
-        let (verb, target) = required("not_effective.key", wire.key)?.try_into()?;
-        let decision = (!wire.decision_id.is_empty())
-            .then(|| decision_id("not_effective.decision_id", &wire.decision_id))
-            .transpose()?;
-        Ok(Self { verb, target, why: text("not_effective.why", wire.why)?, decision })
-    }
-}
-
-impl From<NotEffective> for v1::NotEffective {
-    fn from(not: NotEffective) -> Self {
-        Self {
-            key: Some((not.verb, not.target).into()),
-            why: not.why,
-            decision_id: not.decision.map(|id| id.0.to_be_bytes().to_vec()).unwrap_or_default(),
         }
     }
 }

@@ -177,6 +177,12 @@ proptest! {
         prop_assert_eq!(over_the_wire::<_, v1::SnapshotPart>(&part), Ok(part));
         let not = NotEffective { verb, target, why: "no nft".into(), decision: Some(DecisionId(7)) };
         prop_assert_eq!(over_the_wire::<_, v1::NotEffective>(&not), Ok(not));
+        let drift = Drift { what: "table inet netguard was missing".into(), noticed_at: Some(at), repaired_at: None };
+        prop_assert_eq!(over_the_wire::<_, v1::Drift>(&drift), Ok(drift));
+        let stopped = Stopped { decision: DecisionId(u128::from(revision)), packets: revision, bytes: u64::MAX };
+        prop_assert_eq!(over_the_wire::<_, v1::Stopped>(&stopped), Ok(stopped));
+        let probe = Probe { probed_at: Some(at), met: false, why: "no packet came".into() };
+        prop_assert_eq!(over_the_wire::<_, v1::Probe>(&probe), Ok(probe));
         let batch = Batch {
             sequence: revision, cut_at: at, sent_at: Some(at), records: vec![record], again: true,
             losses: [("capture.ring_full".to_owned(), 3)].into(), ..Batch::default()
@@ -202,6 +208,9 @@ proptest! {
         let _ = v1::Delta::decode(bytes).map(Delta::try_from);
         let _ = v1::SnapshotPart::decode(bytes).map(SnapshotPart::try_from);
         let _ = v1::NotEffective::decode(bytes).map(NotEffective::try_from);
+        let _ = v1::Drift::decode(bytes).map(Drift::try_from);
+        let _ = v1::Stopped::decode(bytes).map(Stopped::try_from);
+        let _ = v1::Probe::decode(bytes).map(Probe::try_from);
     }
 
     #[test]

@@ -23,6 +23,7 @@ struct Inside {
     broken: bool,
     takes: Duration,
     transactions: usize,
+    surveys: usize,
 }
 
 impl Glass {
@@ -41,7 +42,9 @@ impl Backend for Glass {
     }
 
     async fn open(&mut self, now: Timestamp) -> Result<Survey, BackendError> {
-        self.0.lock().await.memory.open(now).await
+        let mut inside = self.0.lock().await;
+        inside.surveys += 1;
+        inside.memory.open(now).await
     }
 
     async fn apply(&mut self, actions: &[Action], now: Timestamp) -> Result<(), BackendError> {
@@ -291,6 +294,55 @@ async fn without_the_cluster_rules_stay_are_put_back_and_never_extended() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     let held = rig.firewall.0.lock().await.memory.held().elements.clone();
     assert_eq!(held.get(&element(&kept)), Some(&kept.expires_at));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_change_is_put_right_within_a_second_and_told_by_name() {
+    let mut rig = Rig::start().await;
+    let held = [block("192.0.2.1"), block("192.0.2.2")];
+    rig.snapshot(1, 5, &held).await;
+    rig.report().await;
+    let began = Instant::now();
+    rig.firewall
+        .tamper(|actual| {
+            actual.elements.remove(&Element::block("192.0.2.2".parse().unwrap()));
+            actual.elements.insert(Element::block("8.8.8.8".parse().unwrap()), Timestamp::MAX_SANE);
+        })
+        .await;
+    let report = rig.report().await;
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    let what: Vec<_> = report.drift.iter().map(|drift| drift.what.as_str()).collect();
+    assert_eq!(what, ["block 192.0.2.2 was missing", "block 8.8.8.8 was put there by somebody else"]);
+    assert!(report.drift.iter().all(|drift| drift.noticed_at > 0 && drift.repaired_at >= drift.noticed_at));
+    assert_eq!(rig.firewall.held().await, ["block 192.0.2.1", "block 192.0.2.2"]);
+
+    // A storm of changes to what is not ours: looked at, at a pace, and nothing is told.
+    let before = rig.firewall.0.lock().await.surveys;
+    for _ in 0..1000 {
+        rig.firewall.tamper(|_| {}).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let surveys = rig.firewall.0.lock().await.surveys - before;
+    assert!((10..=42).contains(&surveys), "{surveys} looks in 10 s");
+    assert!(rig.reports.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drift_seen_without_the_cluster_is_told_when_it_is_back() {
+    let mut rig = Rig::start().await;
+    rig.snapshot(1, 5, &[block("192.0.2.1")]).await;
+    rig.report().await;
+    rig.to.send(FromCluster::Lost { why: "test".into() }).await.unwrap();
+    rig.firewall.tamper(|actual| actual.elements.clear()).await;
+    while rig.firewall.held().await.is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    rig.connect(2).await;
+    let report = rig.report().await;
+    assert_eq!(report.drift.len(), 1, "{report:?}");
+    rig.to.send(FromCluster::Lost { why: "test".into() }).await.unwrap();
+    rig.connect(3).await;
+    assert_eq!(rig.report().await.drift.len(), 0, "told once");
 }
 
 #[tokio::test(start_paused = true)]

@@ -316,6 +316,13 @@ impl service::ClusterService for Forwarded {
         Err(Status::unimplemented("not here"))
     }
 
+    async fn get_stopped(
+        &self,
+        _: Request<peer::GetStoppedRequest>,
+    ) -> Result<Response<peer::GetStoppedResponse>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
     async fn watch_local_events(
         &self,
         _: Request<peer::WatchLocalEventsRequest>,
