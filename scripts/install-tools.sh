@@ -3,7 +3,7 @@
 set -eu
 declare -A package_of=(
     [ip]=iproute2 [nft]=nftables [nmap]=nmap [hping3]=hping3 [hydra]=hydra [sshd]=openssh-server [sysctl]=procps
-    [tcpreplay]=tcpreplay
+    [tcpreplay]=tcpreplay [iptables]=iptables [ipset]=ipset
 )
 missing=()
 for tool in "${!package_of[@]}"; do

@@ -33,6 +33,7 @@ pub struct Running {
 pub async fn run(config: ResponderConfig, drain: Drain) -> anyhow::Result<Running> {
     let firewall = match config.backend {
         BackendKind::Nftables => Firewall::Nftables(Box::default()),
+        BackendKind::Iptables => Firewall::Iptables(Box::default()),
         BackendKind::Memory => Firewall::Memory(Box::default()),
     };
     run_with(firewall, config, drain).await

@@ -1,12 +1,15 @@
 //! What enforces: a firewall that takes actions in one transaction and can be read back.
 
 mod firewall;
+pub mod iptables;
 pub mod memory;
+mod nfnetlink;
 pub mod nftables;
 mod process;
 mod treatment;
 
 pub use firewall::Firewall;
+pub use iptables::Iptables;
 pub use memory::Memory;
 pub use nftables::Nftables;
 pub use treatment::{Log, Refusal, Treatment};
@@ -126,6 +129,16 @@ pub enum BackendError {
         "this kernel has no nftables: load it with `modprobe nf_tables` or use a kernel with CONFIG_NF_TABLES"
     )]
     NoKernelSupport,
+    #[error(
+        "this kernel has no sets for iptables: load them with \
+         `modprobe -a ip_set ip_set_hash_ip ip_set_hash_net ip_set_hash_ipport xt_set` \
+         or use a kernel with CONFIG_IP_SET"
+    )]
+    NoIpset,
+    #[error(
+        "{without} elements have no room: a set holds at most {max}; shorten what is blocked, or block prefixes"
+    )]
+    Full { without: usize, max: u32 },
     #[error(
         "enforcement is switched off on this host since `netguard-responder flush` was run; \
          `netguard-responder resume` switches it on again"

@@ -18,6 +18,8 @@ pub enum BackendKind {
     /// The kernel's firewall.
     #[default]
     Nftables,
+    /// iptables with ipset: the variant, legacy or nft, that the host uses.
+    Iptables,
     /// Nothing: a dry run.
     Memory,
 }
@@ -91,7 +93,7 @@ mod tests {
         assert!(config.check().is_ok());
         for (bad, says) in [
             ("coordinator: [\"a:7443\"]", "coordinator"),
-            ("backend: iptables", "iptables"),
+            ("backend: ipchains", "ipchains"),
             ("never_block: [\"10.0.0.1/8\"]", "10.0.0.0/8"),
             ("backend: memory\nbackend: memory", "backend"),
         ] {

@@ -1,6 +1,6 @@
 //! The firewall that was chosen, as one type: all that asks a backend asks this.
 
-use super::{Backend, BackendError, Counters, Memory, Nftables, Stopped, Survey};
+use super::{Backend, BackendError, Counters, Iptables, Memory, Nftables, Stopped, Survey};
 use netguard_core::{
     plan::{Action, Element},
     time::Timestamp,
@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug)]
 pub enum Firewall {
     Nftables(Box<Nftables>),
+    Iptables(Box<Iptables>),
     Memory(Box<Memory>),
 }
 
@@ -19,6 +20,7 @@ macro_rules! ask {
     ($self:expr, $backend:ident => $call:expr) => {
         match $self {
             Firewall::Nftables($backend) => $call,
+            Firewall::Iptables($backend) => $call,
             Firewall::Memory($backend) => $call,
         }
     };

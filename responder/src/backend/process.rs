@@ -78,7 +78,7 @@ impl Program {
 
 /// What the program says, as the operator needs it.
 fn complaint(program: &'static str, stderr: &str) -> BackendError {
-    if stderr.contains("Operation not permitted") {
+    if stderr.contains("Operation not permitted") || stderr.contains("you must be root") {
         return BackendError::NotPermitted;
     }
     if stderr.contains("Protocol not supported") || stderr.contains("Unable to initialize Netlink socket") {

@@ -28,8 +28,14 @@ use std::{
 
 /// Network namespaces take root. A test that cannot run says so, and fails where all tests have to run.
 pub fn possible() -> bool {
+    possible_with(&[])
+}
+
+/// The same with more tools.
+pub fn possible_with(more: &[&str]) -> bool {
     let output = Command::new("id").arg("-u").output().unwrap();
-    let missing: Vec<_> = ["ip", "nft", "hping3", "nmap"]
+    let missing: Vec<_> = [&["ip", "nft", "hping3", "nmap"], more]
+        .concat()
         .into_iter()
         .filter(|tool| !Command::new("which").arg(tool).output().is_ok_and(|output| output.status.success()))
         .collect();
@@ -37,7 +43,7 @@ pub fn possible() -> bool {
         return true;
     }
     let why =
-        format!("NOT RUN: needs root, and lacks {missing:?} (apt-get install iproute2 nftables hping3 nmap)");
+        format!("NOT RUN: needs root, and lacks {missing:?} (scripts/install-tools.sh installs all of them)");
     assert!(std::env::var_os("CI").is_none(), "{why}");
     eprintln!("{why}");
     false
