@@ -2,7 +2,7 @@ use super::{Element, Layout};
 use crate::time::Timestamp;
 use std::{collections::BTreeMap, time::Duration};
 
-/// Expiries closer than this are the same. Kernel timeouts are rounded up to whole seconds, and the time between
+/// Expiries closer than this are the same. Kernel timeouts run on the kernel's own clock, some firewalls round them up to whole seconds, and the time between
 /// reading a clock and the kernel's taking the timeout is lost to both.
 pub const EXPIRY_TOLERANCE: Duration = Duration::from_secs(2);
 

@@ -1,22 +1,29 @@
-//! nftables: our own table `inet netguard`, written by `nft`, read back over netlink.
+//! nftables: our own table `inet netguard`. Its rules are written by `nft`, its elements over netlink, which also reads
+//! everything back.
 //!
 //! Invariants:
-//! * One `nft -f -` is one kernel transaction; nothing is ever half applied, and no other table is named in it.
+//! * All elements of one [`Backend::apply`] are one kernel transaction; nothing is ever half applied, and no other table
+//!   is named in it.
 //! * What the table holds outlives this process; a start reads it and changes only what differs.
 //! * What is read back comes from the kernel, not from memory.
 
+mod batch;
 mod check;
 pub(crate) mod kernel;
 mod legacy;
 mod listing;
+mod message;
 mod netlink;
+mod room;
 mod ruleset;
 mod script;
 mod sets;
+mod write;
 
 pub use check::{Finding, check};
 
 use super::{Backend, BackendError, Counters, Survey, fit, process::Program};
+use batch::Kernel;
 use listing::Listing;
 use netguard_core::{
     decision::{Target, Verb},
@@ -25,7 +32,8 @@ use netguard_core::{
     subject::Service,
     time::Timestamp,
 };
-use netlink::{Netlink, RawElement};
+use netlink::Netlink;
+use room::Room;
 use ruleset::{OFF_TABLE, Shape, TABLE, UNTRACK};
 use sets::Set;
 use std::{
@@ -52,6 +60,10 @@ pub struct Nftables {
     /// The ruleset's generation after our last transaction.
     generation: Option<u32>,
     counters: Counters,
+    kernel: Kernel,
+    /// Elements are not written over netlink.
+    through_nft: bool,
+    room: Room,
 }
 
 /// The `nft` program.
@@ -93,7 +105,31 @@ impl Nftables {
             synproxy: None,
             generation: None,
             counters: Counters::default(),
+            kernel: Kernel::running(),
+            through_nft: false,
+            room: Room::default(),
         }
+    }
+
+    /// As on a kernel before 6.12, which cannot give an element another timeout.
+    #[must_use]
+    pub fn replacing_elements(mut self) -> Self {
+        self.kernel = Kernel::Replaces;
+        self
+    }
+
+    /// Writing elements through `nft` too, as where netlink does not take them.
+    #[must_use]
+    pub fn writing_through_nft(mut self) -> Self {
+        self.through_nft = true;
+        self
+    }
+
+    /// With sets that take no more than so many elements each.
+    #[must_use]
+    pub fn with_set_size(mut self, size: u32) -> Self {
+        self.shape.set_size = Some(size);
+        self
     }
 
     /// Removes our table and keeps a running responder from making it again, until [`Self::switch_on`].
@@ -128,11 +164,11 @@ impl Nftables {
         let mut elements = BTreeMap::new();
         for set in Set::ALWAYS.iter().copied().chain(listing.prefix_sets()) {
             // A set of another type holds nothing of ours.
-            elements.extend(read_set(set, &self.netlink()?.dump(&set.name()).map_err(unread)?, now));
+            elements.append(&mut self.held_in(set, now)?);
         }
         for set in listing.interval_sets() {
-            let raw = self.netlink()?.dump(set.name).map_err(unread)?;
-            elements.extend(set.elements(&raw).into_iter().map(|(element, raw)| (element, raw.until(now))));
+            let bounds = self.netlink()?.dump(set.name, |raw| set.bound(raw, now)).map_err(unread)?;
+            elements.extend(set.elements(&bounds));
         }
         Ok(elements)
     }
@@ -159,7 +195,7 @@ impl Nftables {
         }
         let again: Vec<_> =
             held.iter().map(|(&element, &expires_at)| Action::Add { element, expires_at }).collect();
-        let anew = format!("delete table inet {TABLE}\n{script}{}", script::of(&again, now));
+        let anew = format!("delete table inet {TABLE}\n{script}{}", script::of(again.iter(), now));
         self.nft.transact(&anew).await
     }
 
@@ -225,15 +261,6 @@ fn unread(error: io::Error) -> BackendError {
 
 type Elements = BTreeMap<Element, Timestamp>;
 
-/// The elements in a dump of a set.
-fn read_set<'a>(
-    set: Set,
-    raw: &'a [RawElement],
-    now: Timestamp,
-) -> impl Iterator<Item = (Element, Timestamp)> + 'a {
-    raw.iter().filter_map(move |one| Some((set.element(&one.key)?, one.until(now))))
-}
-
 /// The sets of prefixes that these live in.
 fn prefix_sets<'a>(elements: impl Iterator<Item = &'a Element>) -> BTreeSet<Set> {
     elements.filter_map(Set::of).filter(|set| set.is_of_prefixes()).collect()
@@ -295,6 +322,10 @@ impl Backend for Nftables {
                 }
             }
         }
+        for set in self.room.sets() {
+            let held = elements.keys().filter(|element| Set::of(element) == Some(set)).count();
+            self.room.admit(set, self.shape.set_size(), held);
+        }
         self.note_generation()?;
         let throttle_per_minute = Some(self.shape.throttle_per_minute);
         Ok(Survey { actual: Actual { elements, throttle_per_minute }, repaired })
@@ -302,57 +333,8 @@ impl Backend for Nftables {
 
     async fn apply(&mut self, actions: &[Action], now: Timestamp) -> Result<(), BackendError> {
         fit(actions)?;
-        let mut shape = self.shape.clone();
-        let mut shielded = self.shielded.clone();
-        for action in actions {
-            match *action {
-                Action::SetThrottle { per_minute } => shape.throttle_per_minute = per_minute,
-                Action::Add { element: Element { target: Target::Service(service), .. }, .. } => {
-                    shielded.insert(service);
-                }
-                Action::Remove { element: Element { target: Target::Service(service), .. } } => {
-                    shielded.remove(&service);
-                }
-                Action::Add { .. } | Action::Extend { .. } | Action::Remove { .. } => {}
-            }
-        }
-        if shielded != self.shielded {
-            shape.synproxy = self.wants_synproxy(&shielded).await;
-        }
-        let mut script = String::new();
-        let held = actions.iter().filter_map(|action| match action {
-            Action::Add { element, .. } | Action::Extend { element, .. } => Some(element),
-            Action::SetThrottle { .. } | Action::Remove { .. } => None,
-        });
-        shape.prefixes.extend(prefix_sets(held));
-        if shape.synproxy != self.shape.synproxy || shape.prefixes != self.shape.prefixes {
-            script.push_str(&shape.script());
-        }
-        if shape.throttle_per_minute != self.shape.throttle_per_minute {
-            script.push_str(&shape.rate_script());
-        }
-        // Nothing of a length that has no set is held.
-        let stands = |element: &Element| {
-            Set::of(element).is_some_and(|set| !set.is_of_prefixes() || shape.prefixes.contains(&set))
-        };
-        let known = actions.iter().copied().filter(|action| match action {
-            Action::Remove { element } => stands(element),
-            Action::Add { .. } | Action::Extend { .. } | Action::SetThrottle { .. } => true,
-        });
-        script.push_str(&script::of(&known.collect::<Vec<_>>(), now));
-        if script.is_empty() {
-            return Ok(());
-        }
-        let before = self.netlink()?.generation().map_err(unread)?;
-        let undisturbed = self.generation == Some(before);
-        self.nft.transact(&script).await?;
-        self.shape = shape;
-        self.shielded = shielded;
-        let after = self.note_generation()?;
-        if !undisturbed || after != before.wrapping_add(1) {
-            self.generation = None;
-        }
-        Ok(())
+        self.prepare(actions).await?;
+        self.write(actions, now).await
     }
 
     async fn read(
@@ -369,14 +351,16 @@ impl Backend for Nftables {
         let mut held = BTreeMap::new();
         for (set, wanted) in by_set {
             if wanted.len() >= READ_WHOLE_SET_FROM {
-                let raw = self.netlink()?.dump(&set.name()).map_err(unread)?;
-                let all: Elements = read_set(set, &raw, now).collect();
+                let all = self.held_in(set, now)?;
                 held.extend(wanted.iter().filter_map(|element| Some((*element, *all.get(element)?))));
                 continue;
             }
             for element in wanted {
-                let raw = self.netlink()?.element(set, &Set::key(&element)).map_err(unread)?;
-                held.extend(read_set(set, raw.as_slice(), now));
+                let until = self
+                    .netlink()?
+                    .element(set, &Set::key(&element), |raw| Some(raw.until(now)))
+                    .map_err(unread)?;
+                held.extend(until.map(|until| (element, until)));
             }
         }
         Ok(held)
@@ -395,6 +379,10 @@ impl Backend for Nftables {
     }
 
     fn cannot(&self, element: &Element) -> Option<String> {
+        if self.room.has_none_for(element) {
+            let size = self.shape.set_size();
+            return Some(format!("the kernel's set has no room for more than {size} of its kind"));
+        }
         let Target::Service(service) = element.target else { return None };
         (!matches!(service.protocol, Protocol::TCP | Protocol::UDP)).then(|| {
             format!(

@@ -7,8 +7,18 @@ use netguard_core::{
     decision::{Target, Verb},
     net::Prefix,
     plan::Element,
+    time::Timestamp,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// A start or an end of an interval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Bound {
+    at: u128,
+    /// It is the first address after an interval.
+    ends: bool,
+    expires_at: Timestamp,
+}
 
 /// An interval set of the first schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,23 +36,22 @@ pub(super) const INTERVAL_SETS: &[IntervalSet] = &[
 ];
 
 impl IntervalSet {
-    /// The elements, from what the kernel dumps: starts and ends, in no particular order. An interval that is no prefix
-    /// was never ours and is left out.
-    pub(super) fn elements(self, raw: &[RawElement]) -> Vec<(Element, RawElement)> {
-        let mut ends: Vec<u128> =
-            raw.iter().filter(|one| one.interval_end).filter_map(|one| self.number(&one.key)).collect();
+    /// The elements, from what the kernel dumps: starts and ends, in no particular order, as [`Self::bound`] has them.
+    /// An interval that is no prefix was never ours and is left out.
+    pub(super) fn elements(self, bounds: &[Bound]) -> impl Iterator<Item = (Element, Timestamp)> {
+        let mut ends: Vec<u128> = bounds.iter().filter(|one| one.ends).map(|one| one.at).collect();
         ends.sort_unstable();
         let last_of_all = if self.ipv4 { u128::from(u32::MAX) } else { u128::MAX };
-        raw.iter()
-            .filter(|one| !one.interval_end)
-            .filter_map(|one| {
-                let first = self.number(&one.key)?;
-                let after = ends.partition_point(|end| *end <= first);
-                let last = ends.get(after).map_or(last_of_all, |end| end - 1);
-                let target = Target::Source(self.prefix(first, last)?);
-                Some((Element { verb: self.verb, target }, one.clone()))
-            })
-            .collect()
+        bounds.iter().filter(|one| !one.ends).filter_map(move |one| {
+            let after = ends.partition_point(|end| *end <= one.at);
+            let last = ends.get(after).map_or(last_of_all, |end| end - 1);
+            let target = Target::Source(self.prefix(one.at, last)?);
+            Some((Element { verb: self.verb, target }, one.expires_at))
+        })
+    }
+
+    pub(super) fn bound(self, raw: RawElement<'_>, now: Timestamp) -> Option<Bound> {
+        Some(Bound { at: self.number(raw.key)?, ends: raw.interval_end, expires_at: raw.until(now) })
     }
 
     fn prefix(self, first: u128, last: u128) -> Option<Prefix> {
@@ -79,8 +88,9 @@ fn number(address: IpAddr) -> u128 {
 mod tests {
     use super::*;
 
-    fn raw(key: [u8; 4], interval_end: bool) -> RawElement {
-        RawElement { key: key.to_vec(), interval_end, expires_in: None }
+    fn raw(key: [u8; 4], interval_end: bool) -> Bound {
+        let now = Timestamp::from_secs(1000);
+        INTERVAL_SETS[0].bound(RawElement { key: &key, interval_end, expires_in: None }, now).unwrap()
     }
 
     #[test]
@@ -94,8 +104,7 @@ mod tests {
             raw([1, 0, 0, 0], false),
             raw([1, 0, 0, 3], true),
         ];
-        let found: Vec<_> =
-            INTERVAL_SETS[0].elements(&raw).into_iter().map(|(element, _)| element.to_string()).collect();
+        let found: Vec<_> = INTERVAL_SETS[0].elements(&raw).map(|(element, _)| element.to_string()).collect();
         assert_eq!(found, ["block 10.128.0.0/9", "block 10.0.0.0/9", "block 255.0.0.0/8"]);
     }
 }

@@ -4,7 +4,8 @@
 
 use super::{
     legacy::{INTERVAL_SETS, IntervalSet},
-    netlink::{Netlink, Objects, attribute, be32, be64, text},
+    message::{attribute, be32, be64, text},
+    netlink::{Netlink, Objects},
     ruleset::{Chain, Shape, TABLE, hook_number, rate_in},
     sets::Set,
 };

@@ -1,11 +1,17 @@
-//! Reading set elements straight from the kernel, over netlink.
+//! A socket to the kernel's nftables, and reading over it; [`batch`](super::batch) writes elements over it.
 //!
 //! `nft get element` loads every element of the table first (0.3–0.5 s with 100,000 of them); one netlink message asks
 //! for one element in microseconds. Reading needs no `nft` process, and never changes anything.
 //!
 //! Formats: linux/netlink.h, linux/netfilter/nfnetlink.h, linux/netfilter/nf_tables.h.
 
-use super::{ruleset::TABLE, sets::Set};
+use super::{
+    message::{
+        Attributes, attribute, be32, be64, put, put_message, put_nested, put_text, split_message, text,
+    },
+    ruleset::TABLE,
+    sets::Set,
+};
 use netguard_core::time::Timestamp;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink,
@@ -18,47 +24,45 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest datagram the kernel sends in a dump (NLMSG_GOODSIZE, at most 32 KiB) with room to spare.
 const RECEIVE_BYTES: usize = 64 << 10;
 
-const SUBSYSTEM_NFTABLES: u16 = 10 << 8;
+pub(super) const SUBSYSTEM_NFTABLES: u16 = 10 << 8;
 const GET_SET_ELEMENTS: u16 = SUBSYSTEM_NFTABLES | 13;
-const NEW_SET_ELEMENTS: u16 = SUBSYSTEM_NFTABLES | 12;
+pub(super) const NEW_SET_ELEMENTS: u16 = SUBSYSTEM_NFTABLES | 12;
 const GET_TABLE: u16 = SUBSYSTEM_NFTABLES | 1;
 const GET_GENERATION: u16 = SUBSYSTEM_NFTABLES | 16;
 const NEW_GENERATION: u16 = SUBSYSTEM_NFTABLES | 15;
-const MESSAGE_ERROR: u16 = 2;
+pub(super) const MESSAGE_ERROR: u16 = 2;
 const MESSAGE_DONE: u16 = 3;
-const FLAG_REQUEST: u16 = 0x1;
+pub(super) const FLAG_REQUEST: u16 = 0x1;
 const FLAG_DUMP: u16 = 0x300;
 /// The set changed while it was dumped: what came is neither the old nor the new.
 const FLAG_DUMP_INTERRUPTED: u16 = 0x10;
 /// A dump is begun anew this often when others keep changing the set.
 const DUMP_ATTEMPTS: usize = 5;
-const FAMILY_INET: u8 = 1;
+pub(super) const FAMILY_INET: u8 = 1;
 
 /// In every kind of object: the table it belongs to, or a table's own name.
 const OF_TABLE: u16 = 1;
 const LIST_SET: u16 = 2;
-const LIST_ELEMENTS: u16 = 3;
-const LIST_ELEMENT: u16 = 1;
-const ELEMENT_KEY: u16 = 1;
+pub(super) const LIST_ELEMENTS: u16 = 3;
+pub(super) const LIST_ELEMENT: u16 = 1;
+pub(super) const ELEMENT_KEY: u16 = 1;
 const ELEMENT_FLAGS: u16 = 3;
-const ELEMENT_EXPIRATION: u16 = 5;
-const DATA_VALUE: u16 = 1;
+pub(super) const ELEMENT_EXPIRATION: u16 = 5;
+pub(super) const DATA_VALUE: u16 = 1;
 const GENERATION_ID: u16 = 1;
-const NESTED: u16 = 0x8000;
-const TYPE_MASK: u16 = 0x3fff;
 const INTERVAL_END: u32 = 1;
 
 /// One element as the kernel has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct RawElement {
-    pub key: Vec<u8>,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RawElement<'a> {
+    pub key: &'a [u8],
     /// It ends the interval before it and is no member itself.
     pub interval_end: bool,
     /// What is left of its timeout; `None`: it has none.
     pub expires_in: Option<Duration>,
 }
 
-impl RawElement {
+impl RawElement<'_> {
     /// When it expires on the clock that shows `now`.
     pub(super) fn until(&self, now: Timestamp) -> Timestamp {
         self.expires_in.map_or(Timestamp::MAX_SANE, |left| now.saturating_add(left))
@@ -77,9 +81,9 @@ pub(super) enum Objects {
 /// A netlink socket to the nftables of the network namespace it was opened in.
 #[derive(Debug)]
 pub(super) struct Netlink {
-    socket: OwnedFd,
-    sequence: u32,
-    buffer: Vec<u8>,
+    pub(super) socket: OwnedFd,
+    pub(super) sequence: u32,
+    pub(super) buffer: Vec<u8>,
 }
 
 impl Netlink {
@@ -136,29 +140,40 @@ impl Netlink {
         })
     }
 
-    /// The element with this key, if it is held.
-    pub(super) fn element(&mut self, set: Set, key: &[u8]) -> io::Result<Option<RawElement>> {
-        let mut element = Vec::new();
-        put_nested(&mut element, ELEMENT_KEY, |inner| put(inner, DATA_VALUE, key));
+    /// The element with this key, if it is held, as `read` has it.
+    pub(super) fn element<T>(
+        &mut self,
+        set: Set,
+        key: &[u8],
+        mut read: impl FnMut(RawElement<'_>) -> Option<T>,
+    ) -> io::Result<Option<T>> {
         let mut body = list_of(&set.name());
-        put_nested(&mut body, LIST_ELEMENTS, |list| put(list, LIST_ELEMENT | NESTED, &element));
-        let mut found = Vec::new();
+        put_nested(&mut body, LIST_ELEMENTS, |list| {
+            put_nested(list, LIST_ELEMENT, |element| {
+                put_nested(element, ELEMENT_KEY, |inner| put(inner, DATA_VALUE, key));
+            });
+        });
+        let mut found = None;
         match self.ask(GET_SET_ELEMENTS, 0, FAMILY_INET, &body, |kind, payload| {
             if kind == NEW_SET_ELEMENTS {
-                elements(payload, &mut found);
+                elements(payload, |element| found = read(element).or(found.take()));
             }
         }) {
-            Ok(()) => Ok(found.into_iter().next()),
+            Ok(()) => Ok(found),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Every element of the set with this name; none when there is no such set.
-    pub(super) fn dump(&mut self, set: &str) -> io::Result<Vec<RawElement>> {
-        let all = self.dumped(GET_SET_ELEMENTS, &list_of(set), |found, kind, payload| {
+    /// Every element of the set with this name, as `read` has it; none when there is no such set.
+    pub(super) fn dump<T>(
+        &mut self,
+        set: &str,
+        mut read: impl FnMut(RawElement<'_>) -> Option<T>,
+    ) -> io::Result<Vec<T>> {
+        let all = self.dumped(GET_SET_ELEMENTS, &list_of(set), |found: &mut Vec<T>, kind, payload| {
             if kind == NEW_SET_ELEMENTS {
-                elements(payload, found);
+                elements(payload, |element| found.extend(read(element)));
             }
         });
         match all {
@@ -197,15 +212,10 @@ impl Netlink {
         mut each: impl FnMut(u16, &[u8]),
     ) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
-        let length = u32::try_from(20 + body.len()).map_err(|_| malformed("request too long"))?;
         let mut message = Vec::with_capacity(20 + body.len());
-        message.extend_from_slice(&length.to_ne_bytes());
-        message.extend_from_slice(&kind.to_ne_bytes());
-        message.extend_from_slice(&(FLAG_REQUEST | flags).to_ne_bytes());
-        message.extend_from_slice(&self.sequence.to_ne_bytes());
-        message.extend_from_slice(&[0; 4]);
-        message.extend_from_slice(&[family, 0, 0, 0]);
-        message.extend_from_slice(body);
+        put_message(&mut message, (kind, FLAG_REQUEST | flags, self.sequence), (family, 0), |into| {
+            into.extend_from_slice(body);
+        });
         rustix::net::send(&self.socket, &message, SendFlags::empty())?;
         let mut interrupted = false;
         loop {
@@ -235,130 +245,25 @@ impl Netlink {
     }
 }
 
-struct Header {
-    kind: u16,
-    flags: u16,
-    sequence: u32,
-}
-
-/// The first message in `bytes`, and what follows it.
-fn split_message(bytes: &[u8]) -> Option<(Header, &[u8], &[u8])> {
-    let length = usize::try_from(u32::from_ne_bytes(*bytes.first_chunk()?)).ok()?;
-    let kind = u16::from_ne_bytes(*bytes.get(4..)?.first_chunk()?);
-    let flags = u16::from_ne_bytes(*bytes.get(6..)?.first_chunk()?);
-    let sequence = u32::from_ne_bytes(*bytes.get(8..)?.first_chunk()?);
-    let payload = bytes.get(16..length)?;
-    let next = bytes.get(align(length)..).unwrap_or_default();
-    Some((Header { kind, flags, sequence }, payload, next))
-}
-
-fn elements(payload: &[u8], found: &mut Vec<RawElement>) {
+fn elements(payload: &[u8], mut each: impl FnMut(RawElement<'_>)) {
     let Some(list) = attribute(payload, LIST_ELEMENTS) else { return };
     for (_, element) in Attributes(list) {
-        let data = |kind| attribute(element, kind).and_then(|data| attribute(data, DATA_VALUE));
-        let Some(key) = data(ELEMENT_KEY) else { continue };
+        let Some(key) = attribute(element, ELEMENT_KEY).and_then(|key| attribute(key, DATA_VALUE)) else {
+            continue;
+        };
         let flags = attribute(element, ELEMENT_FLAGS).and_then(be32).unwrap_or(0);
         let expires_in = attribute(element, ELEMENT_EXPIRATION).and_then(be64).map(Duration::from_millis);
-        found.push(RawElement { key: key.to_vec(), interval_end: flags & INTERVAL_END != 0, expires_in });
+        each(RawElement { key, interval_end: flags & INTERVAL_END != 0, expires_in });
     }
 }
 
-/// The attributes in a block, each with its type and value. Stops at the first that does not fit.
-struct Attributes<'a>(&'a [u8]);
-
-impl<'a> Iterator for Attributes<'a> {
-    type Item = (u16, &'a [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let length = usize::from(u16::from_ne_bytes(*self.0.first_chunk()?));
-        let kind = u16::from_ne_bytes(*self.0.get(2..)?.first_chunk()?) & TYPE_MASK;
-        let value = self.0.get(4..length)?;
-        self.0 = self.0.get(align(length)..).unwrap_or_default();
-        Some((kind, value))
-    }
-}
-
-pub(super) fn attribute(block: &[u8], wanted: u16) -> Option<&[u8]> {
-    Attributes(block).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
-}
-
-/// A text attribute, without its NUL.
-pub(super) fn text(block: &[u8], wanted: u16) -> Option<&str> {
-    let value = attribute(block, wanted)?;
-    std::str::from_utf8(value.strip_suffix(&[0]).unwrap_or(value)).ok()
-}
-
-pub(super) fn be64(bytes: &[u8]) -> Option<u64> {
-    bytes.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
-}
-
-pub(super) fn be32(bytes: &[u8]) -> Option<u32> {
-    bytes.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
-}
-
-fn list_of(set: &str) -> Vec<u8> {
+pub(super) fn list_of(set: &str) -> Vec<u8> {
     let mut body = Vec::new();
     put_text(&mut body, OF_TABLE, TABLE);
     put_text(&mut body, LIST_SET, set);
     body
 }
 
-fn put_text(into: &mut Vec<u8>, kind: u16, text: &str) {
-    let mut value = text.as_bytes().to_vec();
-    value.push(0);
-    put(into, kind, &value);
-}
-
-fn put_nested(into: &mut Vec<u8>, kind: u16, fill: impl FnOnce(&mut Vec<u8>)) {
-    let mut inner = Vec::new();
-    fill(&mut inner);
-    put(into, kind | NESTED, &inner);
-}
-
-/// Our attributes are names and single keys: far below the 64 KiB an attribute can tell.
-fn put(into: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
-    into.extend_from_slice(&length.to_ne_bytes());
-    into.extend_from_slice(&kind.to_ne_bytes());
-    into.extend_from_slice(value);
-    into.resize(align(into.len()), 0);
-}
-
-const fn align(length: usize) -> usize {
-    (length + 3) & !3
-}
-
 fn malformed(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn attributes_come_back_as_they_were_put() {
-        let mut block = Vec::new();
-        put(&mut block, 1, b"abc");
-        put_nested(&mut block, 3, |inner| put(inner, 7, &[9]));
-        assert_eq!(attribute(&block, 1), Some(&b"abc"[..]));
-        assert_eq!(attribute(&block, 3).and_then(|inner| attribute(inner, 7)), Some(&[9u8][..]));
-        assert_eq!(attribute(&block, 2), None);
-    }
-
-    proptest! {
-        #[test]
-        fn no_answer_makes_it_panic_or_loop(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let mut rest = &bytes[..];
-            let mut messages = 0;
-            while let Some((_, payload, next)) = split_message(rest) {
-                elements(payload, &mut Vec::new());
-                rest = next;
-                messages += 1;
-                prop_assert!(messages <= bytes.len());
-            }
-            prop_assert!(Attributes(&bytes).count() <= bytes.len());
-        }
-    }
 }

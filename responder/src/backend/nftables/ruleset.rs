@@ -127,6 +127,9 @@ pub(super) struct Shape {
     pub synproxy: bool,
     /// The sets of prefixes that stand: one for each length in use.
     pub prefixes: BTreeSet<Set>,
+    /// Elements that each set takes; `None`: as many as there is memory for. What is wanted has a bound of its own, and
+    /// a kernel may make room for all of them beforehand.
+    pub set_size: Option<u32>,
 }
 
 impl Default for Shape {
@@ -135,6 +138,7 @@ impl Default for Shape {
             throttle_per_minute: Policy::default().throttle_per_minute,
             synproxy: false,
             prefixes: BTreeSet::new(),
+            set_size: None,
         }
     }
 }
@@ -144,6 +148,11 @@ impl Shape {
     fn sets(&self, verb: Verb) -> impl Iterator<Item = Set> {
         let always = Set::ALWAYS.iter().copied();
         always.chain(self.prefixes.iter().copied()).filter(move |set| set.verb() == verb)
+    }
+
+    /// How many elements a set takes.
+    pub(super) fn set_size(&self) -> usize {
+        self.set_size.map_or(usize::MAX, |size| usize::try_from(size).unwrap_or(usize::MAX))
     }
 
     /// All sets, those that packets fill included.
@@ -428,7 +437,8 @@ impl Shape {
             let _ = writeln!(text, "add counter inet {TABLE} {name}");
         }
         for set in Set::ALWAYS.iter().chain(&self.prefixes) {
-            let _ = writeln!(text, "add set inet {TABLE} {} {{ {} }}", set.name(), set.declaration());
+            let size = self.set_size.map(|size| format!(" size {size};")).unwrap_or_default();
+            let _ = writeln!(text, "add set inet {TABLE} {} {{ {}{size} }}", set.name(), set.declaration());
         }
         let dynamic = DYNAMIC_SETS.iter().map(|set| (set, DYNAMIC_SET_SIZE));
         for ((name, declaration), size) in dynamic.chain(GREETED_SETS.iter().map(|set| (set, GREETED_SIZE))) {

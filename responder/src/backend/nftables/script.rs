@@ -1,4 +1,4 @@
-//! Actions as one transaction's text.
+//! Actions as one transaction's text: for what goes together with rules, and where netlink does not take it.
 
 use super::{
     ruleset::TABLE,
@@ -20,11 +20,11 @@ const ELEMENTS_PER_LINE: usize = 1000;
 /// An extension is a deletion and an addition, since kernels before 6.12 keep the old timeout when an existing element
 /// is added again; within one transaction no packet sees the gap. The element is added before it is deleted: one that
 /// expired a moment ago would otherwise fail the whole transaction.
-pub(super) fn of(actions: &[Action], now: Timestamp) -> String {
+pub(super) fn of<'a>(actions: impl Iterator<Item = &'a Action> + Clone, now: Timestamp) -> String {
     // By phases, so that a line holds many elements: what goes or is put anew, out; then all that stays, in.
     let mut script = Script::default();
     let going = || {
-        actions.iter().filter_map(|action| match action {
+        actions.clone().filter_map(|action| match action {
             Action::Extend { element, .. } | Action::Remove { element } => Some(element),
             Action::Add { .. } | Action::SetThrottle { .. } => None,
         })
@@ -42,10 +42,10 @@ pub(super) fn of(actions: &[Action], now: Timestamp) -> String {
     script.finish()
 }
 
-/// From a clock to a timeout: whole seconds, rounded up, so that the kernel never forgets early.
-fn timeout(expires_at: Timestamp, now: Timestamp) -> u64 {
+/// From a clock to a timeout: milliseconds, rounded up, so that the kernel never forgets early.
+pub(super) fn timeout(expires_at: Timestamp, now: Timestamp) -> u64 {
     let left = expires_at.since(now).min(LONGEST_TIMEOUT);
-    left.as_micros().div_ceil(1_000_000).try_into().unwrap_or(u64::MAX).max(1)
+    left.as_micros().div_ceil(1000).try_into().unwrap_or(u64::MAX).max(1)
 }
 
 /// Consecutive commands of one kind on one set become one line.
@@ -59,8 +59,8 @@ impl Script {
     fn push(&mut self, command: &'static str, element: &Element, timeout: Option<u64>) {
         let Some(set) = Set::of(element) else { return };
         let mut written = Written(element).to_string();
-        if let Some(seconds) = timeout {
-            let _ = write!(written, " timeout {seconds}s");
+        if let Some(milliseconds) = timeout {
+            let _ = write!(written, " timeout {milliseconds}ms");
         }
         match &mut self.line {
             Some((last, on, elements))
@@ -105,7 +105,7 @@ mod tests {
         let now = Timestamp::from_secs(1000);
         let until = |secs| Timestamp::from_secs(1000 + secs);
         let script = of(
-            &[
+            [
                 Action::SetThrottle { per_minute: 3 },
                 Action::Add { element: block("192.0.2.1"), expires_at: until(60) },
                 Action::Add { element: block("192.0.2.2"), expires_at: until(61) },
@@ -113,7 +113,8 @@ mod tests {
                 Action::Remove { element: block("10.0.0.0/8") },
                 Action::Add { element: block("10.0.0.0/9"), expires_at: until(u64::from(u32::MAX)) },
                 Action::Remove { element: block("192.0.2.3") },
-            ],
+            ]
+            .iter(),
             now,
         );
         let expected = "\
@@ -123,9 +124,9 @@ mod tests {
             delete element inet netguard block6 { 2001:db8::1 }\n\
             delete element inet netguard block4_8 { 10.0.0.0 }\n\
             delete element inet netguard block4 { 192.0.2.3 }\n\
-            add element inet netguard block4 { 192.0.2.1 timeout 60s, 192.0.2.2 timeout 61s }\n\
-            add element inet netguard block6 { 2001:db8::1 timeout 1s }\n\
-            add element inet netguard block4_9 { 10.0.0.0 timeout 31622400s }\n";
+            add element inet netguard block4 { 192.0.2.1 timeout 60000ms, 192.0.2.2 timeout 61000ms }\n\
+            add element inet netguard block6 { 2001:db8::1 timeout 1ms }\n\
+            add element inet netguard block4_9 { 10.0.0.0 timeout 31622400000ms }\n";
         assert_eq!(script, expected);
     }
 
@@ -133,7 +134,7 @@ mod tests {
     fn timeouts_are_rounded_up() {
         let now = Timestamp::from_secs(1000);
         assert_eq!(timeout(Timestamp::from_micros(1_000_000_001), now), 1);
-        assert_eq!(timeout(Timestamp::from_micros(1_001_000_001), now), 2);
+        assert_eq!(timeout(Timestamp::from_micros(1_000_001_001), now), 2);
         assert_eq!(timeout(Timestamp::from_secs(1), now), 1);
     }
 }
