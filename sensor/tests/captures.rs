@@ -2,12 +2,18 @@
 //! every time.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test: a panic is its report")]
 
+use netguard_core::{
+    evidence::{EvidenceRecord, Own, OwnNetworks},
+    net::Prefix,
+    subject::Subject,
+};
 use netguard_sensor::{
     capture::CaptureFile,
-    pipeline::{Pipeline, PipelineSettings, replay},
+    pipeline::{Output, Pipeline, PipelineSettings, replay},
     read::read_file,
 };
 use std::{
+    collections::BTreeSet,
     env, fs,
     path::{Path, PathBuf},
 };
@@ -83,4 +89,46 @@ fn the_seed_changes_nothing() {
         };
         assert!(outputs(1) == outputs(u64::MAX), "{name}");
     }
+}
+
+/// What a capture tells of sources, as a sensor with these networks tells it.
+fn about_sources(path: &Path, own: OwnNetworks) -> Vec<EvidenceRecord> {
+    let mut records = Vec::new();
+    let mut pipeline = Pipeline::new(PipelineSettings { own, ..PipelineSettings::replay() });
+    replay(&mut CaptureFile::open(path).unwrap(), &mut pipeline, |output| {
+        if let Output::Evidence(_, record) = output
+            && matches!(record.subject, Subject::Source(_))
+        {
+            records.push(record);
+        }
+    })
+    .unwrap();
+    records
+}
+
+/// A coordinator takes no record about a source that names no address of the sensor's networks: so each names some.
+#[test]
+fn evidence_about_a_source_names_the_sensors_own_addresses() {
+    let Some(data) = data() else { return };
+    let mut seen = 0;
+    for name in ["attack/cs_synscan.pcapng", "attack/zeek_ssh_sshguess.pcap", "benign/ndpi_gnutella.pcap"] {
+        let path = data.join("pcap").join(name);
+        let records = about_sources(&path, OwnNetworks::Any);
+        let named = |record: &EvidenceRecord| (1..=8).contains(&record.destinations.len());
+        assert!(records.iter().all(named), "{}", path.display());
+        let networks: BTreeSet<Prefix> = records
+            .iter()
+            .flat_map(|record| &record.destinations)
+            .map(|address| Prefix::containing(*address, if address.is_ipv4() { 24 } else { 64 }))
+            .take(2)
+            .collect();
+        let networks: Vec<_> = networks.into_iter().collect();
+        let own = Own { networks: networks.clone(), ..Own::default() };
+        for record in about_sources(&path, OwnNetworks::Known(own)) {
+            let lies_within = |address| networks.iter().any(|network| network.contains(address));
+            assert!(named(&record) && record.destinations.iter().copied().all(lies_within), "{record:?}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 0, "nothing was told");
 }

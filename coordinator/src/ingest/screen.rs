@@ -9,8 +9,10 @@ use netguard_proto::convert::{Batch, Hello};
 pub(super) enum BadHello {
     #[error("sensor_id is not the id in the certificate")]
     Impersonation,
-    #[error("networks holds {0}: name the networks attached to the captured interfaces")]
-    Everything(Prefix),
+    #[error(
+        "networks holds {0}: name the networks attached to the captured interfaces (IPv4 up to /8, IPv6 up to /32)"
+    )]
+    TooWide(Prefix),
 }
 
 /// What one sensor may report, and how its clock stands.
@@ -24,7 +26,7 @@ pub(super) struct Screen {
 #[derive(Debug)]
 pub(super) struct Screened {
     pub(super) records: Vec<EvidenceRecord>,
-    /// Records about services outside the sensor's networks.
+    /// Records about services, or what was done to hosts, outside the sensor's networks.
     pub(super) foreign: u64,
     /// The sensor's clock turned out to be off, or right again.
     pub(super) clock: Option<Offset>,
@@ -36,8 +38,8 @@ impl Screen {
         if hello.sensor_id != certified_id {
             return Err(BadHello::Impersonation);
         }
-        if let Some(everything) = hello.networks.iter().find(|network| network.prefix_len() == 0) {
-            return Err(BadHello::Everything(*everything));
+        if let Some(wide) = hello.networks.iter().find(|network| network.prefix_len() < widest(network)) {
+            return Err(BadHello::TooWide(*wide));
         }
         Ok(Self { networks: hello.networks.clone(), told: Offset::Right })
     }
@@ -50,7 +52,7 @@ impl Screen {
         }
         let all = std::mem::take(&mut batch.records);
         let before = all.len();
-        let mut records: Vec<_> = all.into_iter().filter(|record| self.may_report(&record.subject)).collect();
+        let mut records: Vec<_> = all.into_iter().filter(|record| self.may_report(record)).collect();
         for record in &mut records {
             offset.correct_record(record, now);
         }
@@ -58,15 +60,23 @@ impl Screen {
         Screened { records, foreign, clock }
     }
 
-    /// A source may be anywhere; a service must be one of the sensor's own networks.
-    fn may_report(&self, subject: &Subject) -> bool {
-        match subject {
-            Subject::Source(_) => true,
-            Subject::Service(service) => {
-                self.networks.iter().any(|network| network.contains(service.address))
+    /// A source may be anywhere, but what it did it did to an address on the sensor's networks; a service must be on one
+    /// of them.
+    fn may_report(&self, record: &EvidenceRecord) -> bool {
+        let own = |address| self.networks.iter().any(|network| network.contains(address));
+        match record.subject {
+            Subject::Source(_) => {
+                !record.destinations.is_empty() && record.destinations.iter().copied().all(own)
             }
+            Subject::Service(service) => own(service.address),
         }
     }
+}
+
+/// Wider than any network an interface is attached to: 10.0.0.0/8, and what a registry gives a provider (RFC 6177 and
+/// the registries' policies: a /32).
+fn widest(network: &Prefix) -> u8 {
+    if network.is_ipv4() { 8 } else { 32 }
 }
 
 /// How much nonsense a stream may carry. Good records earn back what bad ones cost, so that a sensor that is mostly
@@ -119,15 +129,24 @@ mod tests {
     }
 
     fn batch(subjects: &[Subject]) -> Batch {
-        let records = subjects.iter().map(|s| EvidenceRecord::new(*s, NOW, NOW)).collect();
+        let record = |subject: &Subject| {
+            let mut record = EvidenceRecord::new(*subject, NOW, NOW);
+            if matches!(subject, Subject::Source(_)) {
+                record.seen_against("10.1.0.1".parse().unwrap());
+            }
+            record
+        };
+        let records = subjects.iter().map(record).collect();
         Batch { sequence: 1, cut_at: NOW, sent_at: Some(NOW), records, ..Batch::default() }
     }
 
     #[test]
     fn a_sensor_speaks_for_itself_and_its_networks() {
         assert_eq!(Screen::of(&hello(&[]), "s2").unwrap_err(), BadHello::Impersonation);
-        let everything = Screen::of(&hello(&["10.0.0.0/8", "::/0"]), "s1").unwrap_err();
-        assert_eq!(everything, BadHello::Everything("::/0".parse().unwrap()));
+        for wide in ["::/0", "0.0.0.0/0", "0.0.0.0/1", "10.0.0.0/7", "2001:db8::/31"] {
+            let refused = Screen::of(&hello(&["10.0.0.0/8", "2001:db8::/32", wide]), "s1").unwrap_err();
+            assert_eq!(refused, BadHello::TooWide(wide.parse().unwrap()));
+        }
 
         let mut screen = Screen::of(&hello(&["10.1.0.0/16"]), "s1").unwrap();
         let source = Subject::Source("203.0.113.9".parse().unwrap());
@@ -135,11 +154,31 @@ mod tests {
         let screened = screen.screen(&mut batch(&subjects), NOW);
         let kept: Vec<_> = screened.records.iter().map(|record| record.subject).collect();
         assert_eq!((kept, screened.foreign), (vec![service("10.1.2.3"), source], 2));
+
+        let against = |destinations: &[&str]| {
+            let mut record = EvidenceRecord::new(source, NOW, NOW);
+            destinations.iter().for_each(|address| record.seen_against(address.parse().unwrap()));
+            record
+        };
+        let one = |record| Batch { records: vec![record], ..batch(&[]) };
+        for (destinations, taken) in [
+            (&["10.1.0.1", "10.1.255.254"][..], 1),
+            (&["10.1.0.1", "10.2.0.1"], 0),
+            (&["2001:db8::1"], 0),
+            (&[], 0),
+        ] {
+            let screened = screen.screen(&mut one(against(destinations)), NOW);
+            assert_eq!(
+                (screened.records.len(), screened.foreign),
+                (taken, 1 - taken as u64),
+                "{destinations:?}"
+            );
+        }
     }
 
     #[test]
     fn a_wrong_clock_is_corrected_and_told_once() {
-        let mut screen = Screen::of(&hello(&[]), "s1").unwrap();
+        let mut screen = Screen::of(&hello(&["10.1.0.0/16"]), "s1").unwrap();
         let wrong = NOW.saturating_add(Duration::from_secs(3600));
         let mut ahead = batch(&[Subject::Source("203.0.113.9".parse().unwrap())]);
         ahead.sent_at = Some(wrong);

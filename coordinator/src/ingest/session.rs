@@ -95,7 +95,7 @@ async fn open(
         tracing::warn!(sensor = %caller.spiffe, remote = %caller.remote, %error, "a sensor's hello was refused");
         match error {
             super::screen::BadHello::Impersonation => Status::permission_denied(error.to_string()),
-            super::screen::BadHello::Everything(_) => Status::invalid_argument(error.to_string()),
+            super::screen::BadHello::TooWide(_) => Status::invalid_argument(error.to_string()),
         }
     })?;
     let connection = Arc::new(shared.agents.connect(

@@ -5,6 +5,7 @@ use crate::{
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 
 macro_rules! facts {
     ($($(#[$doc:meta])* $variant:ident = $name:literal),* $(,)?) => {
@@ -126,11 +127,16 @@ pub struct EvidenceRecord {
     pub flows: Vec<String>,
     /// The strongest proof among the facts counted here.
     pub proof: Proof,
+    /// For a source: own addresses it was seen against, so that a sensor can be held to its networks. In order, and of
+    /// many the smallest [`Self::MAX_DESTINATIONS`]: which those are does not depend on the order of arrival.
+    pub destinations: Vec<IpAddr>,
 }
 
 impl EvidenceRecord {
     /// Login services a record tells apart; what comes later is not counted as a shape.
     pub const MAX_SHAPES: usize = 8;
+    /// Own addresses a record about a source names.
+    pub const MAX_DESTINATIONS: usize = 8;
 
     #[must_use]
     pub fn new(subject: Subject, start: Timestamp, end: Timestamp) -> Self {
@@ -148,6 +154,7 @@ impl EvidenceRecord {
             last_packet: start,
             flows: Vec::new(),
             proof: Proof::None,
+            destinations: Vec::new(),
         }
     }
 
@@ -171,6 +178,19 @@ impl EvidenceRecord {
         self.flows.dedup();
         self.flows.truncate(MAX_SAMPLE_FLOWS);
         self.proof = self.proof.max(other.proof);
+        for destination in &other.destinations {
+            self.seen_against(*destination);
+        }
+    }
+
+    /// Names an own address the source was seen against.
+    pub fn seen_against(&mut self, destination: IpAddr) {
+        if let Err(at) = self.destinations.binary_search(&destination)
+            && at < Self::MAX_DESTINATIONS
+        {
+            self.destinations.insert(at, destination);
+            self.destinations.truncate(Self::MAX_DESTINATIONS);
+        }
     }
 
     pub fn add_shape(&mut self, shape: PortShape) {

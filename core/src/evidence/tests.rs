@@ -7,6 +7,7 @@ use crate::{
     subject::{Service, Subject},
     time::Timestamp,
 };
+use proptest::prelude::*;
 use std::{
     net::{IpAddr, Ipv4Addr},
     time::Duration,
@@ -167,6 +168,26 @@ fn a_live_sensor_counts_only_what_comes_to_it() {
 }
 
 #[test]
+fn a_record_names_own_addresses_the_source_was_seen_against() {
+    let own = Own { addresses: [address(2)].into(), networks: vec!["192.0.2.0/24".parse().unwrap()] };
+    let mut accumulator = accumulator(OwnNetworks::Known(own));
+    let outside: IpAddr = "198.51.100.7".parse().unwrap();
+    for host in [2, 9, 4, 255] {
+        let mut refused = observation(0, outside, 2, 23, What::Refused);
+        refused.flow.destination = address(host);
+        accumulator.observe(&refused);
+    }
+    let mut forwarded = observation(1, outside, 2, 23, What::Refused);
+    forwarded.flow.destination = "203.0.113.1".parse().unwrap();
+    accumulator.observe(&forwarded);
+    let mut brute = observation(2, outside, 2, 22, What::Ended(refused_login(3)));
+    brute.flow.destination = address(3);
+    accumulator.observe(&brute);
+    let records = accumulator.flush(ms(100));
+    assert_eq!(records[0].destinations, [address(2), address(3), address(4), address(9)]);
+}
+
+#[test]
 fn a_service_is_told_of_when_handshakes_are_owed() {
     let mut accumulator = accumulator(OwnNetworks::Any);
     let client = address(1);
@@ -236,4 +257,34 @@ fn a_stream_that_nobody_answers_is_no_scan() {
     assert_eq!(accumulator.flush(ms(100)), [], "calls, logs, metrics");
     (1..=20).for_each(|port| accumulator.observe(&silent(port, 2)));
     assert_eq!(accumulator.flush(ms(200))[0].failed_ports.count(), 20);
+}
+
+proptest! {
+    #[test]
+    fn the_destinations_of_merged_records_do_not_depend_on_the_order(
+        hosts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..12), 3),
+    ) {
+        let record = |hosts: &[u8]| {
+            let mut record = EvidenceRecord::new(Subject::Source(address(1)), ms(0), ms(1));
+            hosts.iter().for_each(|host| record.seen_against(address(*host)));
+            record
+        };
+        let merged = |order: &[usize]| {
+            let mut all = record(&[]);
+            order.iter().for_each(|at| all.merge(&record(&hosts[*at])));
+            all.destinations
+        };
+        let mut expected: Vec<_> = hosts.iter().flatten().copied().map(address).collect();
+        expected.sort();
+        expected.dedup();
+        expected.truncate(EvidenceRecord::MAX_DESTINATIONS);
+        for order in [&[0, 1, 2][..], &[2, 1, 0], &[1, 2, 0, 2, 1]] {
+            prop_assert_eq!(&merged(order), &expected);
+        }
+        let mut right = record(&hosts[1]);
+        right.merge(&record(&hosts[2]));
+        let mut nested = record(&hosts[0]);
+        nested.merge(&right);
+        prop_assert_eq!(nested.destinations, expected);
+    }
 }

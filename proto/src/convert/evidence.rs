@@ -4,7 +4,7 @@ use super::{
     ConvertError, at_most,
     decision::{proof, sample_flows},
     known_time, name,
-    net::port,
+    net::{address, address_bytes, port},
     optional_time, required,
     scalar::visible,
     text, wire_time,
@@ -166,6 +166,10 @@ impl TryFrom<v1::EvidenceRecord> for EvidenceRecord {
         record.last_packet = last_packet;
         record.flows = sample_flows(wire.flows)?;
         record.proof = proof(wire.proof)?;
+        at_most("record.destinations", wire.destinations.len(), Self::MAX_DESTINATIONS)?;
+        for destination in &wire.destinations {
+            record.seen_against(address("record.destinations", destination)?);
+        }
         Ok(record)
     }
 }
@@ -186,6 +190,7 @@ impl From<EvidenceRecord> for v1::EvidenceRecord {
             last_packet: record.last_packet.as_micros(),
             flows: record.flows,
             proof: v1::Proof::from(record.proof).into(),
+            destinations: record.destinations.into_iter().map(address_bytes).collect(),
         }
     }
 }

@@ -109,6 +109,7 @@ prop_compose! {
         shapes in proptest::collection::vec((any::<u16>(), 0..u64::MAX / 16, 0..u64::MAX / 16, 0..u64::MAX / 16), 0..8),
         flows in proptest::collection::vec("1:[A-Za-z0-9+/=]{28}", 0..=4),
         proof in proptest::sample::select(&[Proof::None, Proof::Handshake][..]),
+        destinations in proptest::collection::vec(addresses(), 0..12),
     ) -> EvidenceRecord {
         let mut record = EvidenceRecord::new(subject, a.min(b), a.max(b));
         let mut counters = Counters::default();
@@ -122,6 +123,7 @@ prop_compose! {
         (record.first_packet, record.last_packet) = (c.min(d), c.max(d));
         record.flows = flows;
         record.proof = proof;
+        destinations.into_iter().for_each(|destination| record.seen_against(destination));
         record
     }
 }

@@ -54,6 +54,7 @@ pub(super) fn scan(source: IpAddr, ports: std::ops::Range<u16>) -> EvidenceRecor
     record.counters.add(Fact::Refused, u64::from(ports.end - ports.start));
     ports.for_each(|port| record.failed_ports.insert_port(port));
     record.failed_hosts.insert_address("10.0.0.1".parse().unwrap());
+    record.seen_against("10.0.0.1".parse().unwrap());
     record
 }
 

@@ -37,6 +37,7 @@ impl Source {
         });
         record.first_packet = record.first_packet.min(observation.since);
         record.last_packet = record.last_packet.max(observation.at);
+        record.seen_against(observation.flow.destination);
         record
     }
 
