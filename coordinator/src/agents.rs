@@ -5,10 +5,12 @@
 
 mod gather;
 mod history;
+mod standing;
 mod stopped;
 
 pub(crate) use gather::peer_client;
 pub use gather::{ClusterAgents, Effect};
+pub use standing::StandingNews;
 
 use crate::{flow_metrics::FlowMetrics, wall_clock::now};
 use history::EffectiveHistory;
@@ -22,6 +24,7 @@ use netguard_proto::{
     convert::{Drift, NotEffective, Probe},
     peer, v1,
 };
+use standing::Standing;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -61,6 +64,7 @@ struct AgentState {
     address: String,
     acknowledged: u64,
     losses: BTreeMap<String, u64>,
+    standing: Standing,
     effective: EffectiveHistory,
     effective_at: Timestamp,
     not_effective: Vec<NotEffective>,
@@ -277,7 +281,10 @@ impl Table {
 
 impl AgentState {
     fn to_wire(&self, (role, id): &(Role, String), node: NodeId) -> v1::Agent {
+        let (quarantined_until, quarantined_for) = self.standing.describe(now()).unwrap_or_default();
         v1::Agent {
+            quarantined_until: quarantined_until.as_micros(),
+            quarantined_for,
             id: id.clone(),
             role: role.name().to_owned(),
             connected: self.connection.is_some(),
@@ -355,6 +362,17 @@ impl Connection {
                 }
             }
         });
+    }
+
+    /// A sensor's batch had so many records wrong: whether the sensor is quarantined, and what changed by that.
+    #[must_use]
+    pub fn behaved(&self, foreign: u64, malformed: u64) -> (bool, Option<StandingNews>) {
+        let (mut quarantined, mut news) = (false, None);
+        self.update(|agent| {
+            news = agent.standing.take(foreign, malformed, now());
+            quarantined = agent.standing.is_quarantined();
+        });
+        (quarantined, news)
     }
 
     /// Everything up to this sequence was handed to the judges.

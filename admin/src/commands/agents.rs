@@ -59,6 +59,10 @@ impl Agent {
 struct Sensor {
     #[serde(flatten)]
     agent: Agent,
+    quarantined_until: Option<String>,
+    quarantined_until_us: u64,
+    /// Empty: its evidence is judged.
+    quarantined_for: String,
     /// The last batch acknowledged.
     acknowledged: u64,
     /// By `stage.reason`.
@@ -115,9 +119,15 @@ impl View for Sensors {
                 .iter()
                 .filter(|(_, count)| **count > 0)
                 .map(|(what, count)| format!("{what}={count}"));
+            let state = match &sensor.quarantined_until {
+                Some(until) if !sensor.agent.revoked => {
+                    format!("QUARANTINED until {until} or later: {}", sensor.quarantined_for)
+                }
+                _ => sensor.agent.state(),
+            };
             [
                 sensor.agent.id.clone(),
-                sensor.agent.state(),
+                state,
                 ago(sensor.agent.last_seen_us, now),
                 sensor.acknowledged.to_string(),
                 losses.collect::<Vec<_>>().join(" "),
@@ -193,6 +203,9 @@ async fn list(role: Role, cluster: &mut Cluster, output: &mut Output<'_>) -> Res
         Role::Sensor => {
             let sensors = agents.map(|agent| Sensor {
                 agent: common(&agent),
+                quarantined_until: iso(agent.quarantined_until),
+                quarantined_until_us: agent.quarantined_until,
+                quarantined_for: agent.quarantined_for,
                 acknowledged: agent.acknowledged,
                 losses: agent.losses.into_iter().collect(),
             });

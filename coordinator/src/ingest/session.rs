@@ -6,7 +6,7 @@ use super::{
     sequence::{Arrived, Sequence},
 };
 use crate::{
-    agents::{Agents, Arriving, Connection},
+    agents::{Agents, Arriving, Connection, StandingNews},
     authorise::Caller,
     events::{AgentEvent, EventHub},
     flow_metrics::FlowMetrics,
@@ -52,6 +52,7 @@ struct Session {
     shared: Shared,
     connection: Arc<Connection>,
     sensor: Arc<str>,
+    address: String,
     epoch: u64,
     screen: Screen,
     sequence: Sequence,
@@ -114,6 +115,7 @@ async fn open(
         shared,
         connection,
         sensor: hello.sensor_id.into(),
+        address: caller.remote.to_string(),
         epoch: hello.epoch,
         screen,
         sequence: Sequence::default(),
@@ -215,7 +217,7 @@ impl Session {
             metrics.drop("ingest", "sequence_gap", missing.min(u64::from(u32::MAX)));
             self.losses.add("uplink.sequence_gap", missing);
         }
-        let screened = self.screen.screen(&mut batch, now());
+        let mut screened = self.screen.screen(&mut batch, now());
         let (good, bad) = (screened.records.len() as u64, batch.refused + screened.foreign);
         metrics.records.inc_by(good + bad);
         if batch.refused > 0 {
@@ -236,6 +238,13 @@ impl Session {
         }
         self.losses.tell(&self.shared.events, &self.sensor);
         self.go_on(good, bad)?;
+        // What is sent again may be about networks the host had a moment ago: it is not taken, nor held against anybody.
+        let (foreign, malformed) = if batch.again { (0, 0) } else { (screened.foreign, batch.refused) };
+        if self.is_quarantined(foreign, malformed) {
+            metrics.drop("ingest", "quarantined", good);
+            self.losses.add("coordinator.quarantined", good);
+            screened.records.clear();
+        }
         let Ok(Ok(room)) = tokio::time::timeout(WINDOW_PATIENCE, self.untaken.reserve()).await else {
             metrics.drop("ingest", "window_full", good);
             self.losses.add("coordinator.window_full", good);
@@ -250,6 +259,31 @@ impl Session {
         };
         room.send((batch.sequence, self.shared.router.offer(part)));
         Ok(())
+    }
+
+    /// Takes what was wrong with a batch; whether what was right does not count either.
+    fn is_quarantined(&self, foreign: u64, malformed: u64) -> bool {
+        let (quarantined, news) = self.connection.behaved(foreign, malformed);
+        let (action, detail) = match news {
+            None => return quarantined,
+            Some(StandingNews::Quarantined) => {
+                self.shared.metrics.quarantines.inc();
+                (
+                    "quarantined",
+                    "too much of what it sends is malformed or outside its networks: its evidence is not judged",
+                )
+            }
+            Some(StandingNews::Released) => ("released", "it behaved: its evidence is judged again"),
+        };
+        tracing::warn!(sensor = %self.sensor, action, "{detail}");
+        self.shared.events.agent(&AgentEvent {
+            role: Role::Sensor,
+            id: &self.sensor,
+            address: &self.address,
+            action,
+            detail,
+        });
+        quarantined
     }
 
     /// Closes the stream when too much of it was nonsense.

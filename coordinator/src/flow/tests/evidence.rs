@@ -110,6 +110,40 @@ async fn a_sensor_speaks_only_for_itself_and_its_networks() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_reports_on_others_networks_is_not_heard_and_others_are() {
+    let cluster = Cluster::of_three().await;
+    let mut liar = Sensor::connect(&cluster, 1, "s1").await;
+    let mut honest = Sensor::connect(&cluster, 1, "s2").await;
+    let elsewhere = |number: u8| {
+        let mut record = scan(IpAddr::from([198, 51, 100, number]), 1..31);
+        record.destinations = vec!["192.0.2.1".parse().unwrap()];
+        record
+    };
+    let sent = liar.send((0..100).map(elsewhere).collect()).await;
+    liar.acknowledged(sent).await;
+    // Connecting again does not help, nor does telling the truth now.
+    let mut liar = Sensor::connect(&cluster, 1, "s1").await;
+    let framed = owned_by(1, 0);
+    let sent = liar.send_as(2, vec![scan(framed, 1..31)], Some(now())).await;
+    liar.acknowledged(sent).await;
+    let metrics = cluster.nodes[&1].flow.metrics();
+    let dropped = |reason| metrics.dropped("ingest", reason);
+    assert_eq!((dropped("not_on_sensors_networks"), dropped("quarantined")), (100, 1));
+    assert_eq!(metrics.quarantines.get(), 1);
+    let shown = cluster.nodes[&1].flow.agents().local_state(false).agents;
+    let shown = shown.iter().find(|agent| agent.id == "s1").unwrap();
+    assert_eq!(shown.quarantined_for, "100 records outside its networks and 0 malformed ones");
+    assert!(shown.quarantined_until > now().as_micros());
+
+    let scanner = owned_by(1, 1);
+    let sent = honest.send(vec![scan(scanner, 1..31)]).await;
+    honest.acknowledged(sent).await;
+    let decided = cluster.decisions(1, 1).await;
+    let targets: Vec<_> = decided.iter().map(|decision| decision.target).collect();
+    assert_eq!(targets, [Target::Source(netguard_core::net::Prefix::host(scanner))]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sensor_with_a_wrong_clock_still_counts() {
     let cluster = Cluster::of_three().await;
     let source = owned_by(2, 0);
