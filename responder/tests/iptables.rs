@@ -7,15 +7,24 @@ mod namespaces;
 
 use conformance::{after, block, bring, desired, now, shield, throttle};
 use namespaces::{Client, Namespaces, async_inside, echo, run};
-use netguard_core::plan::{Action, Desired, Element};
+use netguard_core::{
+    net::Protocol,
+    plan::{Action, Desired, Element},
+    subject::Service,
+};
 use netguard_responder::backend::{
     Backend, BackendError, Iptables, Log, Refusal, Treatment, iptables::Variant,
 };
-use std::{process::Command, time::Duration};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
 const PORT: u16 = 8080;
 /// Both ways to the enforcing host and through it, in both families.
 const SERVICES: [&str; 4] = ["10.77.1.1", "fd77:1::1", "10.77.2.2", "fd77:2::2"];
+/// Services that nobody asked before.
+const NEVER_USED: std::ops::RangeInclusive<u16> = 8100..=8115;
 const VARIANTS: [Variant; 2] = [Variant::Legacy, Variant::Nft];
 
 fn possible() -> bool {
@@ -163,8 +172,10 @@ fn a_throttle_limits_new_connections_and_leaves_open_ones_alone() {
     }
     for variant in VARIANTS {
         let namespaces = Namespaces::new();
-        echo(&namespaces.host, PORT);
-        echo(&namespaces.inside, PORT);
+        for port in NEVER_USED.chain([PORT]) {
+            echo(&namespaces.host, port);
+            echo(&namespaces.inside, port);
+        }
         let client = outside(&namespaces);
         enforce(&namespaces, variant, Desired::default());
         for (source, local, through) in [
@@ -179,9 +190,11 @@ fn a_throttle_limits_new_connections_and_leaves_open_ones_alone() {
             // The exchange goes on: its first packet counts, and from the answer on it is known.
             assert!((0..30).all(|_| exchange.works()));
             let quick = Client { patience: Duration::from_millis(100), ..client.clone() };
-            let served = (0..16).filter(|_| quick.tcp(local, PORT).is_some()).count();
+            let served = NEVER_USED.filter(|port| quick.tcp(local, *port).is_some()).count();
             assert!((3..=6).contains(&served), "{served} of 16 new connections were served");
-            assert!(!quick.udp(local, PORT).works() && quick.tcp(through, PORT).is_none());
+            assert!(!quick.udp(local, PORT).works() && quick.tcp(through, *NEVER_USED.end()).is_none());
+            // Where the source was served before, it is served again.
+            assert!((0..16).all(|_| quick.tcp(local, PORT).is_some() && quick.tcp(through, PORT).is_some()));
             assert!(open.iter_mut().all(|open| (0..30).all(|_| open.works())), "an open connection suffered");
             assert!((0..30).all(|_| exchange.works()));
             let stopped = async_inside(&namespaces.host, move || async move {
@@ -200,42 +213,117 @@ fn a_throttle_limits_new_connections_and_leaves_open_ones_alone() {
     }
 }
 
+/// A scanner and people share an address, as behind a NAT.
 #[test]
-fn a_throttled_scanner_sees_next_to_nothing_and_its_client_goes_on() {
+fn a_throttled_scanner_learns_nothing_and_clients_of_its_address_go_on() {
     if !possible() {
         return;
     }
     for variant in VARIANTS {
         let namespaces = Namespaces::new();
         echo(&namespaces.host, PORT);
-        let client = outside(&namespaces);
+        echo(&namespaces.host, *NEVER_USED.start());
+        let client = Client { patience: Duration::from_secs(8), ..outside(&namespaces) };
+        enforce(&namespaces, variant, Desired::default());
         let mut open = client.tcp(SERVICES[0], PORT).unwrap();
-        enforce(&namespaces, variant, desired(&[(throttle("10.77.1.2"), after(60))]));
-        let scan = "nmap -sS -n -Pn --max-retries 0 --min-rate 1000 -p 1-1000 -oG - 10.77.1.1";
-        let command: Vec<_> =
-            ["ip", "netns", "exec", &namespaces.outside].into_iter().chain(scan.split(' ')).collect();
-        let seen = run(&command);
-        let answered = 1000 - ignored(&seen);
-        println!("{variant:?}: {answered} of 1000 probes answered");
+        assert!(open.works());
+        enforce(&namespaces, variant, desired(&[(throttle("10.77.1.2"), after(120))]));
+        let (ended, end) = std::sync::mpsc::channel();
+        let seen = std::thread::scope(|threads| {
+            let scan = threads.spawn(|| {
+                let seen = nmap(&namespaces, "-sS -T4 --max-retries 1 --min-rate 100 -p 1-1000");
+                ended.send(()).unwrap();
+                seen
+            });
+            // A new connection now and then, until the scan is over.
+            while end.recv_timeout(Duration::from_millis(300)).is_err() {
+                let mut again =
+                    client.tcp(SERVICES[0], PORT).expect("a client that was served before is kept out");
+                assert!(again.works() && open.works());
+            }
+            scan.join().unwrap()
+        });
+        let answered = 1000 - unanswered(&seen);
+        println!("{variant:?}: {answered} of 1000 ports answered");
         assert!(answered <= 10, "{seen}");
+        // Somebody new, while another scan goes on: one repetition of the SYN passes.
+        let _scan = namespaces.scan(SERVICES[0]);
+        let started = Instant::now();
+        assert!(client.tcp(SERVICES[0], *NEVER_USED.start()).unwrap().works());
+        println!("{variant:?}: a new client of a throttled address waited {:?}", started.elapsed());
         for probe in ["-sN", "-sF", "-sX"] {
-            let scan = format!("nmap {probe} -n -Pn --max-retries 0 -p 1-100 -oG - 10.77.1.1");
-            let command: Vec<_> =
-                ["ip", "netns", "exec", &namespaces.outside].into_iter().chain(scan.split(' ')).collect();
-            let seen = run(&command);
+            let seen = nmap(&namespaces, &format!("{probe} --max-retries 0 -p 1-20"));
             assert!(!seen.contains("closed"), "{probe}: {seen}");
         }
-        assert!(open.works());
-        // The kernel's own repetition of a SYN meets the next token of the rate.
-        let ordinary = Client { patience: Duration::from_secs(15), ..client };
-        assert!(ordinary.tcp(SERVICES[0], PORT).is_some());
     }
 }
 
+fn nmap(namespaces: &Namespaces, how: &str) -> String {
+    let outside = &namespaces.outside;
+    run(&["ip", "netns", "exec", outside, "sh", "-c", &format!("nmap -n -Pn {how} -oG - {}", SERVICES[0])])
+}
+
 /// Ports of which nothing was heard, in nmap's greppable form: `Ignored State: filtered (995)`.
-fn ignored(seen: &str) -> u32 {
+fn unanswered(seen: &str) -> u32 {
     let after = seen.split("Ignored State: filtered (").nth(1).unwrap_or("0)");
     after.split(')').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_datagram_service_is_shielded_under_a_flood() {
+    if !possible() {
+        return;
+    }
+    for variant in VARIANTS {
+        let namespaces = Namespaces::new();
+        namespaces.more_outside(10..=24);
+        echo(&namespaces.host, PORT);
+        echo(&namespaces.inside, PORT);
+        async_inside(&namespaces.host, move || async move {
+            let mut backend = enforcing(variant);
+            let services = SERVICES.map(|address| of_protocol(Protocol::UDP, address));
+            bring(&mut backend, &desired(&services.map(|service| (service, after(120))))).await;
+            assert_eq!(backend.without_effect(&services).await, []);
+            let sctp = of_protocol(Protocol(132), SERVICES[0]);
+            assert!(backend.cannot(&sctp).unwrap().contains("TCP and UDP"));
+        });
+        let client = Client { patience: Duration::from_millis(300), ..outside(&namespaces) };
+        for to in [SERVICES[1], SERVICES[3]] {
+            assert!(client.udp_from("fd77:1::b", to, PORT, TRIES), "{to}");
+        }
+        for (to, hosts) in [(SERVICES[0], 11..=17), (SERVICES[2], 18..=24)] {
+            let before = shielded(&namespaces, variant);
+            let _flood = namespaces.flood_with_datagrams(to, PORT);
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while shielded(&namespaces, variant) < before + 10_000 {
+                assert!(Instant::now() < deadline, "the flood does not come");
+            }
+            // All at a time: each of them waits for its own second try.
+            std::thread::scope(|threads| {
+                for host in hosts {
+                    let client = &client;
+                    threads.spawn(move || {
+                        assert!(client.udp_from(&format!("10.77.1.{host}"), to, PORT, TRIES), "{host}");
+                    });
+                }
+            });
+        }
+    }
+}
+
+/// How often a client of a datagram service asks, as resolvers do.
+const TRIES: usize = 4;
+
+fn of_protocol(protocol: Protocol, address: &str) -> Element {
+    Element::shield(Service { address: address.parse().unwrap(), protocol, port: PORT })
+}
+
+fn shielded(namespaces: &Namespaces, variant: Variant) -> u64 {
+    async_inside(&namespaces.host, move || async move {
+        let mut backend = enforcing(variant);
+        backend.open(now()).await.unwrap();
+        backend.counters().shielded
+    })
 }
 
 #[test]
@@ -270,7 +358,7 @@ fn what_others_break_is_noticed_and_put_right() {
             for (damage, fault) in rules {
                 assert!(!backend.changed_by_others().await, "before {damage}");
                 run(&["sh", "-ec", &damage]);
-                assert!(backend.changed_by_others().await, "{damage}");
+                noticed(&mut backend, &damage).await;
                 let survey = backend.open(now()).await.unwrap();
                 assert!(survey.repaired.iter().any(|what| what == fault), "{damage}: {:?}", survey.repaired);
                 assert_eq!(survey.actual.elements.len(), 2, "{damage}: {survey:?}");
@@ -286,7 +374,7 @@ fn what_others_break_is_noticed_and_put_right() {
             for damage in elements {
                 assert!(!backend.changed_by_others().await, "before {damage}");
                 run(&["sh", "-ec", damage]);
-                assert!(backend.changed_by_others().await, "{damage}");
+                noticed(&mut backend, damage).await;
                 backend.open(now()).await.unwrap();
                 bring(&mut backend, &wanted).await;
             }
@@ -304,7 +392,7 @@ fn what_others_break_is_noticed_and_put_right() {
                     for i in 1 2 3 4 5 6 7 8 9; do ipset destroy 2>/dev/null && break; sleep 0.1; done; {more}"
                     ),
                 ]);
-                assert!(backend.changed_by_others().await);
+                noticed(&mut backend, "all").await;
                 let survey = backend.open(now()).await.unwrap();
                 println!("{:?}", survey.repaired);
                 assert!(survey.repaired.len() >= 2, "{:?}", survey.repaired);
@@ -314,6 +402,15 @@ fn what_others_break_is_noticed_and_put_right() {
             let destroyed = Command::new("ipset").args(["destroy", "netguard-block4"]).output().unwrap();
             assert!(!destroyed.status.success());
         });
+    }
+}
+
+/// Elements are counted now and then only, so that it costs little.
+async fn noticed(backend: &mut Iptables, damage: &str) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !backend.changed_by_others().await {
+        assert!(Instant::now() < deadline, "not noticed: {damage}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

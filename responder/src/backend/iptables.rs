@@ -189,11 +189,9 @@ impl Iptables {
     }
 
     fn shield_without_effect(&self, service: Service) -> Option<String> {
-        if service.protocol != Protocol::TCP {
-            return Some(format!(
-                "this version shields TCP services only; nothing limits {} towards {service}",
-                service.protocol
-            ));
+        if service.protocol == Protocol::UDP {
+            // The rules are all there is to it.
+            return None;
         }
         // Asked for first: packets to an address that is ours without being on an interface reach our stack too.
         let cookies = kernel::ensure_syn_cookies();
@@ -413,6 +411,14 @@ impl Backend for Iptables {
     fn cannot(&self, element: &Element) -> Option<String> {
         if Set::of(element).family == Family::V6 && !has_ipv6() {
             return Some("this host has no IPv6".to_owned());
+        }
+        if let Target::Service(service) = element.target
+            && !matches!(service.protocol, Protocol::TCP | Protocol::UDP)
+        {
+            return Some(format!(
+                "TCP and UDP services can be shielded; nothing limits {} towards {service}",
+                service.protocol
+            ));
         }
         let (_, full) = self.full.as_ref()?;
         full.contains(element).then(|| {

@@ -14,15 +14,33 @@ use crate::backend::{Refusal, Treatment};
 /// Begins the name of every chain of ours.
 pub(super) const CHAIN_PREFIX: &str = "NETGUARD-";
 /// Raised with every change of the rules below: older ones are replaced at the next start.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// New connections a throttled source may open at once before the rate counts.
 const THROTTLE_BURST: u32 = 5;
+/// New connections of a throttled source to a service that served it within the hour: a browser's, not a scanner's.
+const SERVED_PER_MINUTE: u32 = 300;
+const SERVED_BURST: u32 = 60;
+/// Of a throttled source's rate, the part that passes at the first asking; the whole rate is for attempts that are
+/// repeated (as in the nftables ruleset).
+const AT_FIRST: u32 = 4;
 /// How long an unused rate is remembered.
 const RATE_EXPIRES_MS: u32 = 600_000;
+/// How long an attempt that was dropped is remembered: a TCP stack sends the very same again after 1, 3 and 7 s
+/// (RFC 6298 5), a scanner hardly ever does.
+const ASKED_EXPIRES_MS: u32 = 10_000;
+/// Datagrams a second from one source (IPv6: one /64) to a shielded service, as in the nftables ruleset.
+const DATAGRAMS_PER_SOURCE: u32 = 5_000;
+/// Sources whose datagrams are counted at a time.
+const DATAGRAM_SOURCES: u32 = 1 << 18;
+/// First datagrams a second that pass unseen when no more can be remembered: some of the innocent get through even then.
+const UNSEEN_PER_SECOND: u32 = 1_000;
 /// Room in each table that packets fill by themselves. A full one costs a throttled source its connections and a
 /// returning client its way past `SYNPROXY`, never anybody else anything.
 pub(super) const DYNAMIC_SIZE: u32 = 65_536;
+
+/// Sources of datagrams that can be remembered at a time, while a UDP service is under attack.
+pub(super) const GREETED_SIZE: u32 = 1 << 20;
 
 const NEW_TCP: &str = "-p tcp -m tcp --tcp-flags SYN,ACK SYN";
 /// Data over an open connection: only a completed handshake brings the kernel to send any.
@@ -69,8 +87,11 @@ const CHAINS: &[Chain] = &[
     chain(Table::Filter, "NETGUARD-STOP", None),
     chain(Table::Filter, "NETGUARD-THROTTLE", None),
     chain(Table::Filter, "NETGUARD-RATE", None),
+    chain(Table::Filter, "NETGUARD-AGAIN", None),
     chain(Table::Filter, "NETGUARD-OVER", None),
     chain(Table::Filter, "NETGUARD-REMEMBER", None),
+    chain(Table::Filter, "NETGUARD-GREET", None),
+    chain(Table::Filter, "NETGUARD-PACE", None),
 ];
 
 /// What stands only while `SYNPROXY` is wanted.
@@ -113,9 +134,9 @@ impl Rule {
     }
 }
 
-/// The name in a comment of ours of this schema.
+/// The name in a comment of ours, of any schema.
 pub(super) fn name_in(comment: &str) -> Option<&str> {
-    comment.strip_prefix(&format!("netguard {SCHEMA}: "))
+    comment.strip_prefix("netguard ")?.split_once(": ").map(|(_, name)| name)
 }
 
 /// The rate in a rule's name, if it is the rule that has it.
@@ -150,10 +171,14 @@ impl Shape {
         // Looked up without counting: counters of elements are of what was stopped.
         let looked_up =
             |set: &str, direction: &str| format!("{} ! --update-counters", in_set(set, direction));
-        let proven = format!("-j SET --add-set netguard-proven{f} dst --exist");
+        let sent_data = [
+            rule("proven", DATA, &format!("-j SET --add-set netguard-proven{f} dst --exist")),
+            rule("served", DATA, &format!("-j SET --add-set netguard-served{f} dst,src --exist")),
+        ];
         let (block, block_net) = (format!("block{f}"), format!("block{f}-net"));
         let (throttle, throttle_net) = (format!("throttle{f}"), format!("throttle{f}-net"));
         let shield = looked_up(&format!("shield{f}"), "dst,dst");
+        let datagrams = rule("datagrams", &format!("-p udp {shield}"), "-j NETGUARD-GREET");
         let remember = [
             rule("remember", &looked_up(&throttle, "dst"), "-g NETGUARD-REMEMBER"),
             rule("remember prefixes", &looked_up(&throttle_net, "dst"), "-g NETGUARD-REMEMBER"),
@@ -163,19 +188,21 @@ impl Shape {
                 rule("own traffic", "-i lo", "-j RETURN"),
                 rule("sources", "", "-j NETGUARD-SOURCES"),
                 rule("shield", &format!("{NEW_TCP} {}", in_set(&format!("shield{f}"), "dst,dst")), ""),
+                datagrams,
             ],
             "NETGUARD-FWD" => {
-                let mut rules =
-                    vec![rule("sources", "", "-j NETGUARD-SOURCES"), rule("proven", DATA, &proven)];
+                let mut rules = vec![rule("sources", "", "-j NETGUARD-SOURCES")];
+                rules.extend(sent_data);
+                rules.push(datagrams);
                 if self.synproxy {
-                    rules.push(rule("shield", &shield, "-j NETGUARD-ANSWER"));
+                    rules.push(rule("shield", &format!("-p tcp {shield}"), "-j NETGUARD-ANSWER"));
                 }
                 rules.extend(remember);
                 rules
             }
             "NETGUARD-OUT" => {
-                let mut rules =
-                    vec![rule("own traffic", "-o lo", "-j RETURN"), rule("proven", DATA, &proven)];
+                let mut rules = vec![rule("own traffic", "-o lo", "-j RETURN")];
+                rules.extend(sent_data);
                 rules.extend(remember);
                 rules
             }
@@ -186,9 +213,21 @@ impl Shape {
                 rule("throttle prefixes", &looked_up(&throttle_net, "src"), "-g NETGUARD-THROTTLE"),
             ],
             "NETGUARD-STOP" => self.stop(family),
+            "NETGUARD-GREET" => greet_rules(family),
+            "NETGUARD-PACE" => pace_rules(family),
             "NETGUARD-THROTTLE" => throttle_rules(family),
+            // The rate is that of attempts that are repeated; what is asked for the first time has a part of it.
             "NETGUARD-RATE" => vec![
-                rule(&format!("rate {}/minute", self.throttle_per_minute), &self.rate(family), "-j RETURN"),
+                rule(
+                    &format!("rate {}/minute", self.throttle_per_minute),
+                    &self.per_source("rate", self.throttle_per_minute.div_ceil(AT_FIRST), family),
+                    "-j RETURN",
+                ),
+                rule("asked before", &asked_before(family), "-g NETGUARD-AGAIN"),
+                rule("over rate", "", "-g NETGUARD-OVER"),
+            ],
+            "NETGUARD-AGAIN" => vec![
+                rule("again", &self.per_source("again", self.throttle_per_minute, family), "-j RETURN"),
                 rule("over rate", "", "-g NETGUARD-OVER"),
             ],
             // Looked up once more, so that the element counts what was stopped.
@@ -263,21 +302,69 @@ impl Shape {
         rules
     }
 
-    /// Its table has the rate in its name: another rate is another table, since the kernel keeps the rate of one that
-    /// stands. IPv6 counts per /64: whoever has one address there has them all.
-    fn rate(&self, family: Family) -> String {
-        let rate = self.throttle_per_minute;
-        let mask = match family {
-            Family::V4 => "",
-            Family::V6 => " --hashlimit-srcmask 64",
-        };
+    /// Below a rate of new connections of each source. Its table has the rate in its name: another rate is another
+    /// table, since the kernel keeps the rate of one that stands.
+    #[expect(clippy::unused_self, reason = "rates belong to a shape")]
+    fn per_source(&self, name: &str, per_minute: u32, family: Family) -> String {
         format!(
-            "-m hashlimit --hashlimit-upto {rate}/minute --hashlimit-burst {THROTTLE_BURST} \
-             --hashlimit-mode srcip --hashlimit-name netguard{}-{rate} --hashlimit-htable-max {DYNAMIC_SIZE} \
-             --hashlimit-htable-expire {RATE_EXPIRES_MS}{mask}",
-            family.digit()
+            "-m hashlimit --hashlimit-upto {per_minute}/minute --hashlimit-burst {THROTTLE_BURST} {}",
+            table(&format!("{name}{}-{per_minute}", family.digit()), DYNAMIC_SIZE, RATE_EXPIRES_MS, family)
         )
     }
+}
+
+/// Options of a table of hashlimit by source. IPv6 counts per /64: whoever has one address there has them all.
+fn table(name: &str, size: u32, expires_ms: u32, family: Family) -> String {
+    let mask = match family {
+        Family::V4 => "",
+        Family::V6 => " --hashlimit-srcmask 64",
+    };
+    format!(
+        "--hashlimit-mode srcip --hashlimit-name netguard-{name} --hashlimit-htable-max {size} \
+         --hashlimit-htable-expire {expires_ms}{mask}"
+    )
+}
+
+/// The very same connection was asked for within the last seconds: the first asking takes all its tuple has.
+fn asked_before(family: Family) -> String {
+    format!(
+        "-p tcp -m hashlimit --hashlimit-above 1/minute --hashlimit-burst 1 \
+         --hashlimit-mode srcip,srcport,dstport --hashlimit-name netguard-asked{} \
+         --hashlimit-htable-max {DYNAMIC_SIZE} --hashlimit-htable-expire {ASKED_EXPIRES_MS}",
+        family.digit()
+    )
+}
+
+/// A datagram proves nothing about its source, but whoever sends another one after the first was lost is there; a flood
+/// from random sources hardly ever repeats one within the time that they are remembered. One that repeats a single
+/// spoofed source is bounded by the rate.
+fn greet_rules(family: Family) -> Vec<Rule> {
+    let f = family.digit();
+    let from = |set: &str| format!("-m set --match-set netguard-{set}{f} src");
+    let into = |set: &str, how: &str| format!("-j SET --add-set netguard-{set}{f} src{how}");
+    vec![
+        Rule::new("proven", &from("proven"), "-g NETGUARD-PACE"),
+        Rule::new("known again", &from("known"), &into("known", " --exist")),
+        Rule::new("known", &from("known"), "-g NETGUARD-PACE"),
+        Rule::new("repeated", &from("greeted"), &into("known", "")),
+        Rule::new("known now", &from("known"), "-j RETURN"),
+        Rule::new("first", "", &into("greeted", "")),
+        Rule::new("held back", &from("greeted"), "-j DROP"),
+        Rule::new(
+            "unseen",
+            &format!("-m limit --limit {UNSEEN_PER_SECOND}/second --limit-burst {UNSEEN_PER_SECOND}"),
+            "-j RETURN",
+        ),
+        Rule::new("held back, too many", "", "-j DROP"),
+    ]
+}
+
+fn pace_rules(family: Family) -> Vec<Rule> {
+    let limit = format!(
+        "-m hashlimit --hashlimit-above {DATAGRAMS_PER_SOURCE}/second --hashlimit-burst {DATAGRAMS_PER_SOURCE} {}",
+        table(&format!("datagrams{}", family.digit()), DATAGRAM_SOURCES, ASKED_EXPIRES_MS, family)
+    );
+    vec![Rule::new("held back, too fast", &limit, "-j DROP")]
 }
 
 fn throttle_rules(family: Family) -> Vec<Rule> {
@@ -287,6 +374,15 @@ fn throttle_rules(family: Family) -> Vec<Rule> {
         Rule::new("tcp probes", "-p tcp -m tcp --tcp-flags SYN,RST,ACK NONE", "-g NETGUARD-OVER"),
         Rule::new("tcp existing", "-p tcp -m tcp ! --tcp-flags SYN,ACK SYN", "-j RETURN"),
     ];
+    rules.push(Rule::new(
+        "served",
+        &format!(
+            "-p tcp -m set --match-set netguard-served{f} src,dst -m hashlimit \
+             --hashlimit-upto {SERVED_PER_MINUTE}/minute --hashlimit-burst {SERVED_BURST} {}",
+            table(&format!("served{f}"), DYNAMIC_SIZE, RATE_EXPIRES_MS, family)
+        ),
+        "-j RETURN",
+    ));
     // Echo, router solicitation, timestamp, information and address mask requests are new; all else answers.
     match family {
         Family::V4 => {
@@ -339,7 +435,7 @@ mod tests {
         assert_eq!(Rule::new("x", "", "").target(), "");
         assert_eq!(
             rule.text(),
-            "-p tcp -m comment --comment \"netguard 1: rate 20/minute\" -g NETGUARD-OVER"
+            format!("-p tcp -m comment --comment \"netguard {SCHEMA}: rate 20/minute\" -g NETGUARD-OVER")
         );
         assert_eq!(name_in(&rule.comment()).and_then(rate_in), Some(20));
     }

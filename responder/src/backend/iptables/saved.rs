@@ -82,6 +82,7 @@ impl Saved {
     pub(super) fn add_counters(&self, counters: &mut Counters) {
         counters.blocked = counters.blocked.saturating_add(self.counted("blocked"));
         counters.throttled = counters.throttled.saturating_add(self.counted("throttled"));
+        counters.shielded = counters.shielded.saturating_add(self.counted("held back"));
         let to_this_host = self.chains.get("NETGUARD-IN").into_iter().flatten();
         let shielded = to_this_host
             .filter(|rule| rule.comment.as_deref().and_then(name_in) == Some("shield"))

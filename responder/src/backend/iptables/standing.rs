@@ -3,7 +3,7 @@
 use super::{
     content::{Content, next},
     ipset::{Head, Make, error},
-    rules::DYNAMIC_SIZE,
+    rules::{DYNAMIC_SIZE, GREETED_SIZE},
     sets::Family,
     tables::{Tables, Variant},
     unread,
@@ -38,24 +38,34 @@ pub(super) async fn leave_other_variants(tables: Tables) -> Vec<String> {
     left
 }
 
-/// Sets that packets fill: `proven` has sources that completed a handshake lately, `sent` and `asked` what was sent to
-/// throttled sources, by their port and by ours.
-fn dynamic_sets(family: Family) -> [(String, Make); 3] {
+/// Sets that packets fill: `proven` has sources that completed a handshake lately, `served` with the services that they
+/// were sent data from; `sent` and `asked` what was sent to throttled sources, by their port and by ours; `greeted` sources
+/// whose first datagram to a shielded service was held back just now, `known` those that repeated it.
+fn dynamic_sets(family: Family) -> [(String, Make); 6] {
+    // The kernel lets no packet enlarge a set's table (ipset(8), `hashsize`): it is as large as it may have to be, which
+    // takes 2 bytes an element.
     let make = |kind, timeout| Make {
         kind,
         family,
         timeout,
         counters: false,
         max_elements: DYNAMIC_SIZE,
-        hash_size: 1024,
+        hash_size: DYNAMIC_SIZE / 4,
         netmask: None,
     };
     let digit = family.digit();
+    // Whoever has one IPv6 address of a /64 has them all.
     let netmask = (family == Family::V6).then_some(64);
     [
         (format!("netguard-proven{digit}"), Make { netmask, ..make("hash:ip", 3600) }),
+        (format!("netguard-served{digit}"), make("hash:ip,port", 3600)),
         (format!("netguard-sent{digit}"), make("hash:ip,port", 180)),
         (format!("netguard-asked{digit}"), make("hash:ip,port", 180)),
+        (format!("netguard-known{digit}"), Make { netmask, ..make("hash:ip", 3600) }),
+        (
+            format!("netguard-greeted{digit}"),
+            Make { netmask, max_elements: GREETED_SIZE, hash_size: GREETED_SIZE / 4, ..make("hash:ip", 6) },
+        ),
     ]
 }
 
