@@ -6,6 +6,10 @@ use crate::{
     evaluate::{self, EvaluateArgs},
     latency::{self, LatencyArgs},
     memory::{self, MemoryArgs},
+    responders::{
+        self, RespondersArgs,
+        part::{self, PartArgs},
+    },
     schedules::{self, SchedulesArgs},
     web::{
         client::{self, ClientArgs},
@@ -36,6 +40,8 @@ pub enum Command {
     Latency(LatencyArgs),
     /// Measure what a sensor and a coordinator hold of memory at rest.
     Memory(MemoryArgs),
+    /// Measure the responder's firewalls: conformance, speed, gaps, repair, memory.
+    Responders(RespondersArgs),
     /// Kill, cut off, upgrade and uninstall responders at random, and look for gaps and leftovers.
     Schedules(SchedulesArgs),
     /// A host's web server.
@@ -44,6 +50,9 @@ pub enum Command {
     /// The innocent client.
     #[command(hide = true)]
     Client(ClientArgs),
+    /// One measurement of a firewall, inside its host.
+    #[command(hide = true)]
+    ResponderPart(PartArgs),
 }
 
 /// Runs a command to its end.
@@ -63,6 +72,11 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             become_root()?;
             runtime()?.block_on(memory::run(&args))
         }
+        Command::Responders(args) => {
+            become_root()?;
+            runtime()?.block_on(responders::run(&args))
+        }
+        Command::ResponderPart(args) => done(runtime()?.block_on(part::run(&args))),
         Command::Schedules(args) => {
             become_root()?;
             runtime()?.block_on(schedules::run(&args))

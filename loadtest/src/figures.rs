@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use netguard_core::time::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// Milliseconds from one point in time to a later one; zero when it is not later.
@@ -35,7 +35,7 @@ impl Spread {
 }
 
 /// Middle, 99th percentile and largest of many, in milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Percentiles {
     pub p50: f64,
     pub p99: f64,

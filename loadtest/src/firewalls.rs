@@ -5,12 +5,18 @@ use crate::world::{
     tools::{self, Tool},
 };
 use anyhow::{Context, bail};
+use netguard_responder::backend;
+use std::path::Path;
 
 /// One backend of the responder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct Firewall {
     /// As the responder's `backend:` takes it.
     pub name: &'static str,
+    /// The backend itself, in the namespace of the thread that opens it; it may keep files in the directory.
+    pub make: fn(&Path) -> backend::Firewall,
+    /// What was promised of one address added or deleted, milliseconds at the 99th percentile.
+    pub promised_ms: Option<f64>,
     /// What it needs besides what every world does.
     pub tools: &'static [Tool],
     /// Commands that show everything in which something of ours could be.
@@ -23,6 +29,8 @@ pub struct Firewall {
 pub const FIREWALLS: &[Firewall] = &[
     Firewall {
         name: "nftables",
+        make: |_| backend::Firewall::Nftables(Box::default()),
+        promised_ms: Some(1.0),
         tools: &[],
         listings: &[&["nft", "list", "ruleset"]],
         tampers: &[
@@ -31,7 +39,14 @@ pub const FIREWALLS: &[Firewall] = &[
             &["nft", "flush", "table", "inet", "netguard"],
         ],
     },
-    Firewall { name: "memory", tools: &[], listings: &[], tampers: &[] },
+    Firewall {
+        name: "memory",
+        make: |_| backend::Firewall::Memory(Box::default()),
+        promised_ms: None,
+        tools: &[],
+        listings: &[],
+        tampers: &[],
+    },
 ];
 
 /// What stands while enforcement is switched off by hand: no rule, a mark for the responder.
@@ -112,10 +127,11 @@ mod tests {
     #[test]
     fn names_are_unique_and_unknown_ones_are_refused_with_the_known() {
         for firewall in FIREWALLS {
-            assert_eq!(Firewall::named(&[firewall.name.into()]).unwrap(), [*firewall]);
+            let found = Firewall::named(&[firewall.name.into()]).unwrap();
+            assert_eq!(found.iter().map(|one| one.name).collect::<Vec<_>>(), [firewall.name]);
             assert_eq!(firewall.enforces(), !firewall.tampers.is_empty());
         }
-        assert_eq!(Firewall::named(&[]).unwrap(), FIREWALLS);
+        assert_eq!(Firewall::named(&[]).unwrap().len(), FIREWALLS.len());
         let refused = Firewall::named(&["pf".into()]).unwrap_err().to_string();
         assert!(refused.contains("`pf`") && refused.contains("nftables"), "{refused}");
     }

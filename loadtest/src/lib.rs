@@ -15,6 +15,7 @@ pub mod firewalls;
 pub mod fleet;
 pub mod latency;
 pub mod memory;
+pub mod responders;
 pub mod schedules;
 pub mod web;
 pub mod world;

@@ -79,16 +79,21 @@ fn largest(pids: impl IntoIterator<Item = u32>) -> anyhow::Result<f64> {
     pids.into_iter().map(resident_mib).try_fold(0.0, |largest: f64, mib| Ok(largest.max(mib?)))
 }
 
-/// `VmRSS` of a process, in MiB (proc_pid_status(5)).
+/// `VmRSS` of a process, in MiB.
 fn resident_mib(pid: u32) -> anyhow::Result<f64> {
+    memory_mib(pid, "VmRSS")
+}
+
+/// What a process has of memory, in MiB: `VmRSS` now, `VmHWM` at the most (proc_pid_status(5)).
+pub(crate) fn memory_mib(pid: u32, what: &str) -> anyhow::Result<f64> {
     let path = format!("/proc/{pid}/status");
     let status = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    let kib = resident_kib(&status).with_context(|| format!("{path} has no VmRSS"))?;
+    let kib = status_kib(&status, what).with_context(|| format!("{path} has no {what}"))?;
     Ok(f64::from(kib) / 1024.0)
 }
 
-fn resident_kib(status: &str) -> Option<u32> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+fn status_kib(status: &str, what: &str) -> Option<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':'))?;
     line.trim().strip_suffix(" kB")?.trim().parse().ok()
 }
 
@@ -98,8 +103,8 @@ mod tests {
 
     #[test]
     fn resident_memory_is_read_from_the_status_file() {
-        assert_eq!(resident_kib("Name:\tx\nVmRSS:\t   10240 kB\nVmData:\t 1 kB\n"), Some(10_240));
-        assert_eq!(resident_kib("Name:\tx\n"), None);
+        assert_eq!(status_kib("Name:\tx\nVmRSS:\t   10240 kB\nVmData:\t 1 kB\n", "VmRSS"), Some(10_240));
+        assert_eq!(status_kib("Name:\tx\n", "VmRSS"), None);
         assert!(resident_mib(std::process::id()).unwrap() > 0.5);
     }
 }

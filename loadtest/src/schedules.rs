@@ -7,10 +7,10 @@
 //! * A schedule leaves the host as it found it, so that the next one, and the same one alone, start equal.
 
 mod dice;
-mod host;
+pub(crate) mod host;
 mod play;
-mod probe;
-mod record;
+pub(crate) mod probe;
+pub(crate) mod record;
 mod script;
 
 use crate::{
@@ -101,10 +101,8 @@ async fn play_all(
     args: &SchedulesArgs,
 ) -> anyhow::Result<Figures> {
     println!("Starting three coordinators; each backend has a host of its own.");
-    let mut cluster = Cluster(Coordinators::start(world, binaries, &args.log).await?);
+    let mut cluster = Cluster::start(world, binaries, &args.log).await?;
     let control = cluster.0.control.clone();
-    // The cap is for accidents; here it would only hide what is tested.
-    control.change_policy(|policy: &mut Policy| policy.max_new_decisions_per_minute = 1_000_000).await?;
     let mut hosts = Vec::new();
     for (firewall, namespace) in firewalls.iter().zip(world.hosts.iter().cycle()) {
         hosts.push(Host::prepare(world, namespace, *firewall, binaries, &control, &args.log).await?);
@@ -127,8 +125,18 @@ async fn play_all(
     Ok(figures)
 }
 
-/// Ends the coordinators together.
-struct Cluster(Coordinators);
+/// Coordinators without hosts; they end together.
+pub(crate) struct Cluster(pub(crate) Coordinators);
+
+impl Cluster {
+    pub(crate) async fn start(world: &World, binaries: &Binaries, log: &str) -> anyhow::Result<Self> {
+        let cluster = Self(Coordinators::start(world, binaries, log).await?);
+        // The cap is for accidents; here it would only hide what is looked for.
+        let lift = |policy: &mut Policy| policy.max_new_decisions_per_minute = 1_000_000;
+        cluster.0.control.change_policy(lift).await?;
+        Ok(cluster)
+    }
+}
 
 impl Drop for Cluster {
     fn drop(&mut self) {

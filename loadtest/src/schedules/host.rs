@@ -24,13 +24,13 @@ const METRICS: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 9445);
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a responder may take until it holds what the cluster wants. After a partition it waits up to 10 s before
 /// it tries again, and may meet dead coordinators first, 3 s each.
-pub(super) const READY: Duration = Duration::from_secs(45);
+pub(crate) const READY: Duration = Duration::from_secs(45);
 
 /// A host with its firewall.
 #[derive(Debug)]
-pub(super) struct Host {
-    pub(super) namespace: Namespace,
-    pub(super) firewall: Firewall,
+pub(crate) struct Host {
+    pub(crate) namespace: Namespace,
+    pub(crate) firewall: Firewall,
     name: String,
     scratch: std::path::PathBuf,
     /// The program that is installed, and the one that an upgrade brings.
@@ -41,7 +41,7 @@ pub(super) struct Host {
 
 impl Host {
     /// Enrols the responder of a host; it does not run yet.
-    pub(super) async fn prepare(
+    pub(crate) async fn prepare(
         world: &World,
         namespace: &Namespace,
         firewall: Firewall,
@@ -77,7 +77,7 @@ impl Host {
         })
     }
 
-    pub(super) fn start(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn start(&mut self) -> anyhow::Result<()> {
         let [program, _] = &self.programs;
         let arguments = ["run", "--config", &self.config];
         self.responder =
@@ -85,49 +85,49 @@ impl Host {
         Ok(())
     }
 
-    pub(super) fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut responder) = self.responder.take() {
             responder.kill();
         }
     }
 
     /// SIGTERM, and waits for the end.
-    pub(super) fn terminate(&mut self) {
+    pub(crate) fn terminate(&mut self) {
         if let Some(mut responder) = self.responder.take() {
             responder.stop();
         }
     }
 
     /// The old program stops, the other one starts.
-    pub(super) fn upgrade(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn upgrade(&mut self) -> anyhow::Result<()> {
         self.terminate();
         self.programs.reverse();
         self.start()
     }
 
     /// Fails when the responder ended by itself.
-    pub(super) fn check(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn check(&mut self) -> anyhow::Result<()> {
         self.responder.as_mut().map_or(Ok(()), Process::check)
     }
 
     /// One of the responder's own commands, `flush` for example.
-    pub(super) fn command(&self, command: &str) -> anyhow::Result<String> {
+    pub(crate) fn command(&self, command: &str) -> anyhow::Result<String> {
         let [program, _] = &self.programs;
         self.namespace.run(program, &[command])
     }
 
     /// Everything the firewall holds, as text.
-    pub(super) fn list(&self) -> anyhow::Result<String> {
+    pub(crate) fn list(&self) -> anyhow::Result<String> {
         self.firewall.list(&self.namespace)
     }
 
     /// Waits until the responder serves its metrics: it has opened its firewall by then.
-    pub(super) async fn until_up(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn until_up(&mut self) -> anyhow::Result<()> {
         self.until("answers", |host| Ok(host.ask("/healthz").is_some())).await
     }
 
     /// Waits until the responder holds a subscription at a coordinator.
-    pub(super) async fn until_connected(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn until_connected(&mut self) -> anyhow::Result<()> {
         self.until("is connected", |host| {
             let metrics = host.ask("/metrics").unwrap_or_default();
             Ok(metrics.lines().any(|line| line == "netguard_responder_connected 1"))
@@ -136,12 +136,12 @@ impl Host {
     }
 
     /// Waits until what the cluster wants is in force.
-    pub(super) async fn until_ready(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn until_ready(&mut self) -> anyhow::Result<()> {
         self.until("is ready", |host| Ok(host.ask("/readyz").is_some())).await
     }
 
     /// Waits until this is so; the responder has to live meanwhile.
-    pub(super) async fn until(
+    pub(crate) async fn until(
         &mut self,
         what: &str,
         mut so: impl FnMut(&Self) -> anyhow::Result<bool>,

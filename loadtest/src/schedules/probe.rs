@@ -29,7 +29,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Running probes. They end when dropped.
 #[derive(Debug)]
-pub(super) struct Probes {
+pub(crate) struct Probes {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -66,7 +66,7 @@ impl Shared {
 
 impl Probes {
     /// Sends from `senders` to `host`, manages it from `admin`, and dials the coordinators from it.
-    pub(super) fn start(
+    pub(crate) fn start(
         host: &Namespace,
         senders: &[&Namespace],
         admin: &Namespace,
@@ -113,18 +113,23 @@ impl Probes {
     }
 
     /// Since the probes began.
-    pub(super) fn now(&self) -> Duration {
+    pub(crate) fn now(&self) -> Duration {
         self.shared.now()
     }
 
     /// Whether a datagram that was sent since then arrived.
-    pub(super) fn arrived_since(&self, source: IpAddr, since: Duration) -> bool {
+    pub(crate) fn arrived_since(&self, source: IpAddr, since: Duration) -> bool {
+        self.last_arrival(source).is_some_and(|last| last >= since)
+    }
+
+    /// When the last datagram that arrived was sent.
+    pub(crate) fn last_arrival(&self, source: IpAddr) -> Option<Duration> {
         let record = self.shared.record.lock().unwrap_or_else(PoisonError::into_inner);
-        record.arrivals.get(&source).and_then(|sent| sent.last()).is_some_and(|last| *last >= since)
+        record.arrivals.get(&source).and_then(|sent| sent.last()).copied()
     }
 
     /// Ends the probes; what they saw, and for how long they looked.
-    pub(super) fn finish(mut self) -> Record {
+    pub(crate) fn finish(mut self) -> Record {
         self.end();
         let mut record =
             std::mem::take(&mut *self.shared.record.lock().unwrap_or_else(PoisonError::into_inner));
@@ -195,4 +200,4 @@ fn dial(
 }
 
 /// What arrived, by source.
-pub(super) type Arrivals = BTreeMap<IpAddr, Vec<Duration>>;
+pub(crate) type Arrivals = BTreeMap<IpAddr, Vec<Duration>>;

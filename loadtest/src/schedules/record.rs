@@ -4,19 +4,19 @@ use super::probe::Arrivals;
 use std::{net::IpAddr, time::Duration};
 
 /// How long a change of the firewall by somebody else may leave it open.
-pub(super) const REPAIR: Duration = Duration::from_secs(10);
+pub(crate) const REPAIR: Duration = Duration::from_secs(10);
 /// How long a responder may take to enforce again after `resume`.
-pub(super) const RESUMED: Duration = Duration::from_secs(5);
+pub(crate) const RESUMED: Duration = Duration::from_secs(5);
 /// How long a rule may outlive its decision.
-pub(super) const OUTLIVES: Duration = Duration::from_secs(5);
+pub(crate) const OUTLIVES: Duration = Duration::from_secs(5);
 /// How long the host may be out of reach.
-pub(super) const OUT_OF_REACH: Duration = Duration::from_secs(15);
+pub(crate) const OUT_OF_REACH: Duration = Duration::from_secs(15);
 
 /// A stretch of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Window {
-    pub(super) from: Duration,
-    pub(super) to: Duration,
+pub(crate) struct Window {
+    pub(crate) from: Duration,
+    pub(crate) to: Duration,
 }
 
 impl Window {
@@ -27,49 +27,49 @@ impl Window {
 
 /// What was seen.
 #[derive(Debug, Default)]
-pub(super) struct Record {
+pub(crate) struct Record {
     /// When datagrams that arrived were sent, by source.
-    pub(super) arrivals: Arrivals,
+    pub(crate) arrivals: Arrivals,
     /// When somebody connected to the host from the admin's.
-    pub(super) managed: Vec<Duration>,
+    pub(crate) managed: Vec<Duration>,
     /// When the host connected to a coordinator.
-    pub(super) reached: Vec<Duration>,
-    pub(super) length: Duration,
+    pub(crate) reached: Vec<Duration>,
+    pub(crate) length: Duration,
 }
 
 /// What was to hold.
 #[derive(Debug, Default)]
-pub(super) struct Expected {
+pub(crate) struct Expected {
     /// A source, and when its decision was in force.
-    pub(super) blocked: Vec<(IpAddr, Window)>,
+    pub(crate) blocked: Vec<(IpAddr, Window)>,
     /// When somebody had just taken our rules away; a running responder has [`REPAIR`] to put them back.
-    pub(super) tampered: Vec<Window>,
+    pub(crate) tampered: Vec<Window>,
     /// Enforcement was switched off by hand.
-    pub(super) off: Vec<Window>,
+    pub(crate) off: Vec<Window>,
     /// The host could reach no coordinator, whatever its firewall says.
-    pub(super) isolated: Vec<Window>,
+    pub(crate) isolated: Vec<Window>,
     /// A source, and when its decision ended.
-    pub(super) ended: Vec<(IpAddr, Duration)>,
+    pub(crate) ended: Vec<(IpAddr, Duration)>,
     /// Sources that nobody blocked.
-    pub(super) innocent: Vec<IpAddr>,
+    pub(crate) innocent: Vec<IpAddr>,
 }
 
 /// What came of it.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Verdict {
+pub(crate) struct Verdict {
     /// Packets that got through while their source was to be blocked.
-    pub(super) gaps: usize,
+    pub(crate) gaps: usize,
     /// What was broken, in words.
-    pub(super) broken: Vec<String>,
+    pub(crate) broken: Vec<String>,
     /// The longest time in which the host could not be managed, or did not reach a coordinator that was there.
-    pub(super) outage: Duration,
+    pub(crate) outage: Duration,
     /// The longest time from a change by somebody else until nothing got through any more.
-    pub(super) repair: Option<Duration>,
+    pub(crate) repair: Option<Duration>,
 }
 
 impl Record {
     /// Holds what was seen against what was to hold.
-    pub(super) fn judge(&self, expected: &Expected) -> Verdict {
+    pub(crate) fn judge(&self, expected: &Expected) -> Verdict {
         let mut verdict = Verdict::default();
         for (source, window) in &expected.blocked {
             self.look_for_gaps(*source, *window, expected, &mut verdict);
