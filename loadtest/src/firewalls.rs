@@ -11,8 +11,12 @@ use std::path::Path;
 /// One backend of the responder.
 #[derive(Debug, Clone, Copy)]
 pub struct Firewall {
-    /// As the responder's `backend:` takes it.
+    /// As the responder reports it.
     pub name: &'static str,
+    /// As the responder's `backend:` takes it.
+    pub configured: &'static str,
+    /// What somebody else set up on a host that has it.
+    prepare: &'static [&'static [&'static str]],
     /// The backend itself, in the namespace of the thread that opens it; it may keep files in the directory.
     pub make: fn(&Path) -> backend::Firewall,
     /// What was promised of one address added or deleted, milliseconds at the 99th percentile.
@@ -29,6 +33,8 @@ pub struct Firewall {
 pub const FIREWALLS: &[Firewall] = &[
     Firewall {
         name: "nftables",
+        configured: "nftables",
+        prepare: &[],
         make: |_| backend::Firewall::Nftables(Box::default()),
         promised_ms: Some(1.0),
         tools: &[],
@@ -40,7 +46,52 @@ pub const FIREWALLS: &[Firewall] = &[
         ],
     },
     Firewall {
+        name: "iptables-nft",
+        configured: "iptables",
+        prepare: &[&["iptables-nft", "-A", "INPUT", "-p", "sctp", "-j", "DROP"]],
+        make: |_| {
+            let iptables = backend::Iptables::default().with_variant(backend::iptables::Variant::Nft);
+            backend::Firewall::Iptables(Box::new(iptables))
+        },
+        promised_ms: Some(5.0),
+        tools: tools::IPTABLES,
+        listings: &[
+            &["iptables-nft-save"],
+            &["ip6tables-nft-save"],
+            &["iptables-legacy-save"],
+            &["ip6tables-legacy-save"],
+            &["ipset", "list"],
+        ],
+        tampers: &[
+            &["iptables-nft", "-F"],
+            &["ipset", "flush"],
+            &["iptables-nft", "-F", "INPUT"],
+            &["nft", "flush", "ruleset"],
+        ],
+    },
+    Firewall {
+        name: "iptables-legacy",
+        configured: "iptables",
+        prepare: &[&["iptables-legacy", "-A", "INPUT", "-p", "sctp", "-j", "DROP"]],
+        make: |_| {
+            let iptables = backend::Iptables::default().with_variant(backend::iptables::Variant::Legacy);
+            backend::Firewall::Iptables(Box::new(iptables))
+        },
+        promised_ms: Some(5.0),
+        tools: tools::IPTABLES,
+        listings: &[
+            &["iptables-legacy-save"],
+            &["ip6tables-legacy-save"],
+            &["iptables-nft-save"],
+            &["ip6tables-nft-save"],
+            &["ipset", "list"],
+        ],
+        tampers: &[&["iptables-legacy", "-F"], &["ipset", "flush"], &["iptables-legacy", "-F", "INPUT"]],
+    },
+    Firewall {
         name: "memory",
+        configured: "memory",
+        prepare: &[],
         make: |_| backend::Firewall::Memory(Box::default()),
         promised_ms: None,
         tools: &[],
@@ -79,6 +130,15 @@ impl Firewall {
     /// Fails where a program is missing, with the command that installs it.
     pub fn require(&self) -> anyhow::Result<()> {
         tools::require(self.tools, false)
+    }
+
+    /// Sets the host up as somebody else would who uses this firewall.
+    pub fn prepare(&self, host: &Namespace) -> anyhow::Result<()> {
+        for command in self.prepare {
+            let (program, arguments) = command.split_first().context("an empty command")?;
+            host.run(program, arguments)?;
+        }
+        Ok(())
     }
 
     /// Everything the host's firewall holds, as text.

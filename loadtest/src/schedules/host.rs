@@ -58,10 +58,11 @@ impl Host {
             std::fs::copy(&program, &upgraded)
                 .with_context(|| format!("cannot write {}", upgraded.display()))?;
         }
+        firewall.prepare(namespace)?;
         enroll(namespace, &program, &coordinators, control, "responder", &name, &data_dir).await?;
         let config = ResponderConfig {
             coordinators,
-            backend: firewall.name.to_owned(),
+            backend: firewall.configured.to_owned(),
             data_dir,
             metrics: SocketAddr::from(METRICS).to_string(),
             telemetry: Telemetry { log: log.to_owned() },

@@ -22,6 +22,8 @@ const fn tool(program: &'static str, package: &'static str) -> Tool {
 
 /// What every world needs.
 pub const WORLD: &[Tool] = &[tool("ip", "iproute2"), tool("setpriv", "util-linux"), tool("nft", "nftables")];
+/// What a host with iptables needs besides.
+pub const IPTABLES: &[Tool] = &[tool("iptables-nft", "iptables"), tool("ipset", "ipset")];
 /// What the demo needs besides.
 pub const DEMO: &[Tool] = &[
     tool("nmap", "nmap"),
