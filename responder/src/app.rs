@@ -1,7 +1,7 @@
 //! Puts the responder together: the only file that knows all its parts.
 
 use crate::{
-    backend::{Backend, Firewall},
+    backend::{Backend, Firewall, Iptables, Nftables},
     config::{BackendKind, ResponderConfig},
     enforcer::Enforcer,
     enroll,
@@ -31,9 +31,11 @@ pub struct Running {
 ///
 /// Errors: what is missing (identity, privilege, `nft`, address in use), in words for the operator.
 pub async fn run(config: ResponderConfig, drain: Drain) -> anyhow::Result<Running> {
+    // Before it becomes part of any rule.
+    config.check()?;
     let firewall = match config.backend {
-        BackendKind::Nftables => Firewall::Nftables(Box::default()),
-        BackendKind::Iptables => Firewall::Iptables(Box::default()),
+        BackendKind::Nftables => Firewall::Nftables(Box::new(Nftables::new(config.blocked.clone()))),
+        BackendKind::Iptables => Firewall::Iptables(Box::new(Iptables::new(config.blocked.clone()))),
         BackendKind::Memory => Firewall::Memory(Box::default()),
     };
     run_with(firewall, config, drain).await

@@ -1,5 +1,7 @@
 //! `/etc/netguard/responder.yaml`: only what is local to this host; what is enforced is the cluster's decision.
 
+use crate::backend::Treatment;
+use anyhow::Context as _;
 use netguard_core::net::Prefix;
 use netguard_daemon::telemetry::TelemetryConfig;
 use serde::{Deserialize, Deserializer, de::Error as _};
@@ -36,6 +38,8 @@ pub struct ResponderConfig {
     /// What is never blocked on this host, besides what the cluster and the host itself know.
     #[serde(deserialize_with = "prefixes")]
     pub never_block: Vec<Prefix>,
+    /// What happens to the packets of blocked sources: dropped or rejected, logged or not.
+    pub blocked: Treatment,
     pub telemetry: TelemetryConfig,
 }
 
@@ -47,6 +51,7 @@ impl Default for ResponderConfig {
             data_dir: PathBuf::from("/var/lib/netguard/responder"),
             metrics: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), METRICS_PORT),
             never_block: Vec::new(),
+            blocked: Treatment::default(),
             telemetry: TelemetryConfig::default(),
         }
     }
@@ -59,7 +64,7 @@ impl ResponderConfig {
             !self.coordinators.is_empty(),
             "no coordinator: give --coordinator HOST:7443 or `coordinators:` in the configuration"
         );
-        Ok(())
+        self.blocked.check().context("`blocked` in the configuration")
     }
 }
 
@@ -96,9 +101,28 @@ mod tests {
             ("backend: ipchains", "ipchains"),
             ("never_block: [\"10.0.0.1/8\"]", "10.0.0.0/8"),
             ("backend: memory\nbackend: memory", "backend"),
+            ("blocked: { action: tarpit }", "tarpit"),
+            ("blocked: { log: { prefix: x, per_minute: 3 } }", "per_minute"),
+            ("blocked: { log: { per_second: -1 } }", "per_second"),
         ] {
             let error = parse(bad).unwrap_err();
             assert!(error.contains("responder.yaml") && error.contains(says), "{error}");
+        }
+        let blocked = |text: &str| {
+            parse(&format!("coordinators: [\"a:1\"]\nblocked: {text}"))
+                .unwrap()
+                .check()
+                .map_err(|e| format!("{e:#}"))
+        };
+        assert_eq!(blocked("{ action: reject, log: { prefix: \"fw: \", per_second: 5 } }"), Ok(()));
+        for (bad, says) in [
+            ("{ log: { prefix: 'a\" drop' } }", "log.prefix"),
+            ("{ log: { prefix: \"ab\\ncd\" } }", "log.prefix"),
+            ("{ log: { prefix: aaaaaaaaaaaaaaaaaaaaaaaaaaaaa } }", "28"),
+            ("{ log: { per_second: 0 } }", "leave `log` out"),
+        ] {
+            let error = blocked(bad).unwrap_err();
+            assert!(error.contains("`blocked`") && error.contains(says), "{error}");
         }
         let nobody = ResponderConfig::default().check().unwrap_err().to_string();
         assert!(nobody.contains("--coordinator"));

@@ -167,6 +167,8 @@ fn what_others_break_is_noticed_and_put_right() {
         for (damage, fault) in faults {
             assert!(!backend.changed_by_others().await);
             run(&["nft", damage]);
+            // Told without being asked, until it was looked at.
+            backend.changed().await;
             assert!(backend.changed_by_others().await, "{damage}");
             if fault.contains("table") {
                 // What is written meanwhile is refused as a whole, and says why.
@@ -254,6 +256,34 @@ fn a_table_of_the_first_schema_is_replaced_with_what_it_held() {
         );
     });
     assert!(client.tcp(SERVICES[0], PORT).is_none());
+}
+
+#[test]
+fn what_is_our_own_is_no_change_and_another_table_is_one() {
+    if !possible() {
+        return;
+    }
+    let namespaces = Namespaces::new();
+    async_inside(&namespaces.host, || async {
+        let mut backend = Nftables::default();
+        bring(&mut backend, &desired(&[(block("192.0.2.1"), after(60))])).await;
+        for len in 20..30 {
+            let element = Element::block(Prefix::containing([192, 0, 2, 0].into(), len));
+            backend.apply(&[Action::Add { element, expires_at: after(60) }], now()).await.unwrap();
+            assert!(!backend.changed_by_others().await, "rules and elements of /{len}");
+        }
+        let quiet = tokio::time::timeout(Duration::from_secs(1), backend.changed()).await;
+        assert!(quiet.is_err(), "our own transactions were told as a change");
+        run(&["nft", "add table inet other"]);
+        backend.changed().await;
+        // A transaction of ours in between does not hide it, and comes through.
+        let element = block("192.0.2.2");
+        backend.apply(&[Action::Add { element, expires_at: after(60) }], now()).await.unwrap();
+        assert!(backend.read(&[element].into(), now()).await.unwrap().contains_key(&element));
+        backend.changed().await;
+        assert_eq!(backend.open(now()).await.unwrap().repaired, [""; 0]);
+        assert!(!backend.changed_by_others().await);
+    });
 }
 
 #[test]

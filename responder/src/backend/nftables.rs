@@ -22,7 +22,7 @@ mod write;
 
 pub use check::{Finding, check};
 
-use super::{Backend, BackendError, Counters, Survey, fit, process::Program};
+use super::{Backend, BackendError, Counters, Stopped, Survey, Treatment, fit, process::Program};
 use batch::Kernel;
 use listing::Listing;
 use netguard_core::{
@@ -40,10 +40,14 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     io,
+    time::Duration,
 };
+use tokio::time::{Instant, sleep_until};
 
 /// From this many elements of one set on, reading the whole set costs less than asking for each.
 const READ_WHOLE_SET_FROM: usize = 512;
+/// How often it is asked whether somebody changed the ruleset: 10 µs each time, whatever others do.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// asm-generic/errno.h: a kernel without nfnetlink.
 const EPROTONOSUPPORT: i32 = 93;
 
@@ -64,6 +68,8 @@ pub struct Nftables {
     /// Elements are not written over netlink.
     through_nft: bool,
     room: Room,
+    /// When the ruleset's generation is asked for next.
+    look_at: Instant,
 }
 
 /// The `nft` program.
@@ -89,18 +95,17 @@ impl Nft {
 
 impl Default for Nftables {
     fn default() -> Self {
-        Self::with_program("nft".into())
+        Self::new(Treatment::default())
     }
 }
 
 impl Nftables {
-    /// With another `nft` than the one in `PATH`.
     #[must_use]
-    pub fn with_program(program: OsString) -> Self {
+    pub fn new(treatment: Treatment) -> Self {
         Self {
-            nft: Nft(Program::new("nft", "nftables").at(program)),
+            nft: Nft(Program::new("nft", "nftables")),
             netlink: None,
-            shape: Shape::default(),
+            shape: Shape { treatment, ..Shape::default() },
             shielded: BTreeSet::new(),
             synproxy: None,
             generation: None,
@@ -108,7 +113,16 @@ impl Nftables {
             kernel: Kernel::running(),
             through_nft: false,
             room: Room::default(),
+            look_at: Instant::now(),
         }
+    }
+
+    /// With another `nft` than the one in `PATH`.
+    #[must_use]
+    pub fn with_program(program: OsString) -> Self {
+        let mut made = Self::default();
+        made.nft = Nft(made.nft.0.at(program));
+        made
     }
 
     /// As on a kernel before 6.12, which cannot give an element another timeout.
@@ -185,7 +199,7 @@ impl Nftables {
         self.shape.prefixes = prefix_sets(held.keys());
         let script = self.shape.script();
         let Some(found) = found else { return self.nft.transact(&script).await };
-        if found.interval_sets().next().is_none() {
+        if !found.is_of_another_schema() {
             let stand = found.prefix_sets();
             let unused = stand.difference(&self.shape.prefixes).copied();
             match self.nft.transact(&(script.clone() + &Shape::without(unused))).await {
@@ -312,8 +326,8 @@ impl Backend for Nftables {
                 let shielded = self.shielded.clone();
                 self.shape.synproxy = self.wants_synproxy(&shielded).await;
                 let faults = listing.faults(&self.shape);
-                let superfluous = (!self.shape.synproxy && listing.has_chain(&UNTRACK))
-                    || listing.interval_sets().next().is_some();
+                let superfluous =
+                    (!self.shape.synproxy && listing.has_chain(&UNTRACK)) || listing.is_of_another_schema();
                 if !faults.is_empty() || superfluous {
                     self.build(Some(listing), &elements, now).await?;
                     repaired.extend(faults);
@@ -403,11 +417,40 @@ impl Backend for Nftables {
         }
     }
 
+    /// Asks for the generation time and again instead of listening to the kernel's notifications: while anybody does, the
+    /// kernel writes a message of a page for every element of everybody's transactions (`docs/adr/0005-kernel-rules.md`).
+    async fn changed(&mut self) {
+        loop {
+            // The future may be dropped at any time: when to ask next is kept.
+            sleep_until(self.look_at).await;
+            self.look_at = Instant::now() + LOOK_EVERY;
+            if self.changed_by_others().await {
+                return;
+            }
+        }
+    }
+
     async fn flush(&mut self) -> Result<(), BackendError> {
         self.nft.transact(&format!("add table inet {TABLE}\ndelete table inet {TABLE}\n")).await
     }
 
     fn counters(&self) -> Counters {
         self.counters
+    }
+
+    async fn stopped(&mut self, limit: usize) -> Result<Vec<(Element, Stopped)>, BackendError> {
+        let always = Set::ALWAYS.iter().copied();
+        let sets: Vec<_> = always.chain(self.shape.prefixes.iter().copied()).collect();
+        let mut most = Vec::new();
+        for set in sets.into_iter().filter(|set| set.verb() == Verb::Block) {
+            let counted = self.netlink()?.dump(&set.name(), |raw| {
+                (raw.stopped.packets > 0).then_some(())?;
+                Some((set.element(raw.key)?, raw.stopped))
+            });
+            most.append(&mut counted.map_err(unread)?);
+        }
+        most.sort_unstable_by_key(|(element, stopped)| (std::cmp::Reverse(stopped.packets), *element));
+        most.truncate(limit);
+        Ok(most)
     }
 }

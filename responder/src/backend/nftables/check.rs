@@ -76,7 +76,7 @@ fn table(nftables: &mut Nftables) -> Result<String, String> {
         throttle_per_minute: listing.throttle_per_minute().unwrap_or(20),
         synproxy: listing.has_chain(&super::UNTRACK),
         prefixes: listing.prefix_sets(),
-        set_size: None,
+        ..nftables.shape.clone()
     };
     let faults = listing.faults(&shape);
     if faults.is_empty() {

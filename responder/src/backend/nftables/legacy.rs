@@ -87,10 +87,13 @@ fn number(address: IpAddr) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::Stopped;
 
     fn raw(key: [u8; 4], interval_end: bool) -> Bound {
         let now = Timestamp::from_secs(1000);
-        INTERVAL_SETS[0].bound(RawElement { key: &key, interval_end, expires_in: None }, now).unwrap()
+        INTERVAL_SETS[0]
+            .bound(RawElement { key: &key, interval_end, expires_in: None, stopped: Stopped::default() }, now)
+            .unwrap()
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::{
     legacy::{INTERVAL_SETS, IntervalSet},
     message::{attribute, be32, be64, text},
     netlink::{Netlink, Objects},
-    ruleset::{Chain, Shape, TABLE, hook_number, rate_in},
+    ruleset::{Chain, Shape, TABLE, hook_number, is_of_another_schema, rate_in},
     sets::Set,
 };
 use crate::backend::Counters;
@@ -106,6 +106,12 @@ impl Listing {
     /// The interval sets that stand, if an older version made the table.
     pub(super) fn interval_sets(&self) -> impl Iterator<Item = IntervalSet> {
         INTERVAL_SETS.iter().copied().filter(|set| self.sets.contains(set.name))
+    }
+
+    /// Whether another version made the table: its sets may be of other types, which cannot be changed.
+    pub(super) fn is_of_another_schema(&self) -> bool {
+        self.interval_sets().next().is_some()
+            || self.chains.values().flat_map(|chain| &chain.rules).any(|rule| is_of_another_schema(rule))
     }
 
     pub(super) fn has_chain(&self, chain: &Chain) -> bool {

@@ -12,6 +12,7 @@ use super::{
     ruleset::TABLE,
     sets::Set,
 };
+use crate::backend::Stopped;
 use netguard_core::time::Timestamp;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink,
@@ -49,6 +50,11 @@ pub(super) const ELEMENT_KEY: u16 = 1;
 const ELEMENT_FLAGS: u16 = 3;
 pub(super) const ELEMENT_EXPIRATION: u16 = 5;
 pub(super) const DATA_VALUE: u16 = 1;
+const ELEMENT_EXPRESSION: u16 = 7;
+const EXPRESSION_NAME: u16 = 1;
+const EXPRESSION_DATA: u16 = 2;
+const COUNTER_BYTES: u16 = 1;
+const COUNTER_PACKETS: u16 = 2;
 const GENERATION_ID: u16 = 1;
 const INTERVAL_END: u32 = 1;
 
@@ -60,6 +66,8 @@ pub(super) struct RawElement<'a> {
     pub interval_end: bool,
     /// What is left of its timeout; `None`: it has none.
     pub expires_in: Option<Duration>,
+    /// What was found to match it, where it counts.
+    pub stopped: Stopped,
 }
 
 impl RawElement<'_> {
@@ -253,8 +261,21 @@ fn elements(payload: &[u8], mut each: impl FnMut(RawElement<'_>)) {
         };
         let flags = attribute(element, ELEMENT_FLAGS).and_then(be32).unwrap_or(0);
         let expires_in = attribute(element, ELEMENT_EXPIRATION).and_then(be64).map(Duration::from_millis);
-        each(RawElement { key, interval_end: flags & INTERVAL_END != 0, expires_in });
+        let stopped = attribute(element, ELEMENT_EXPRESSION).and_then(counted).unwrap_or_default();
+        each(RawElement { key, interval_end: flags & INTERVAL_END != 0, expires_in, stopped });
     }
+}
+
+/// What a counter among an element's expressions shows.
+fn counted(expression: &[u8]) -> Option<Stopped> {
+    if text(expression, EXPRESSION_NAME) != Some("counter") {
+        return None;
+    }
+    let data = attribute(expression, EXPRESSION_DATA)?;
+    Some(Stopped {
+        packets: attribute(data, COUNTER_PACKETS).and_then(be64)?,
+        bytes: attribute(data, COUNTER_BYTES).and_then(be64)?,
+    })
 }
 
 pub(super) fn list_of(set: &str) -> Vec<u8> {

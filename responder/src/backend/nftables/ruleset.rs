@@ -11,6 +11,7 @@
 //! the rules are these.
 
 use super::sets::Set;
+use crate::backend::{Log, Refusal, Treatment};
 use netguard_core::{decision::Verb, policy::Policy};
 use std::{collections::BTreeSet, fmt::Write as _};
 
@@ -19,7 +20,7 @@ pub(super) const TABLE: &str = "netguard";
 /// Stands while a person switched enforcement off on this host (`netguard-responder flush`).
 pub(super) const OFF_TABLE: &str = "netguard_off";
 /// Raised with every change of the rules below: an older ruleset is replaced at the next start.
-const SCHEMA: u32 = 3;
+const SCHEMA: u32 = 4;
 
 /// New connections a throttled source may open at once before the rate counts.
 const THROTTLE_BURST: u32 = 5;
@@ -54,6 +55,8 @@ pub(super) struct Chain {
 const INPUT: Chain = Chain { name: "input", hook: Some(("input", -10)) };
 const FORWARD: Chain = Chain { name: "forward", hook: Some(("forward", -10)) };
 const OUTPUT: Chain = Chain { name: "output", hook: Some(("output", -10)) };
+/// Where the packets of blocked sources go.
+const STOP: Chain = Chain { name: "stop", hook: None };
 const SOURCES: Chain = Chain { name: "sources", hook: None };
 const THROTTLE: Chain = Chain { name: "throttle", hook: None };
 const REMEMBER: Chain = Chain { name: "remember", hook: None };
@@ -71,7 +74,7 @@ const SYNPROXY_CHAINS: &[Chain] = &[UNTRACK, UNTRACK_OWN];
 
 /// The chains that always stand; jumped-to ones first.
 pub(super) const CHAINS: &[Chain] =
-    &[PACE, GREET, ANSWER, REMEMBER, THROTTLE, SOURCES, INPUT, FORWARD, OUTPUT];
+    &[PACE, GREET, ANSWER, REMEMBER, THROTTLE, STOP, SOURCES, INPUT, FORWARD, OUTPUT];
 
 pub(super) const COUNTERS: &[&str] = &["blocked", "throttled", "shielded", "proxied"];
 
@@ -130,6 +133,7 @@ pub(super) struct Shape {
     /// Elements that each set takes; `None`: as many as there is memory for. What is wanted has a bound of its own, and
     /// a kernel may make room for all of them beforehand.
     pub set_size: Option<u32>,
+    pub treatment: Treatment,
 }
 
 impl Default for Shape {
@@ -139,6 +143,7 @@ impl Default for Shape {
             synproxy: false,
             prefixes: BTreeSet::new(),
             set_size: None,
+            treatment: Treatment::default(),
         }
     }
 }
@@ -166,6 +171,26 @@ impl Shape {
         self.sets(verb)
             .map(|set| (format!("{} {statement}", set.lookup(address)), format!("{name}{}", set.name())))
             .collect()
+    }
+
+    /// How blocked packets end.
+    fn stop(&self) -> Vec<(String, String)> {
+        let mut rules = Vec::new();
+        if let Some(Log { prefix, per_second }) = &self.treatment.log {
+            rules.push((
+                format!("limit rate {per_second}/second burst {per_second} packets log prefix \"{prefix}\""),
+                format!("log {per_second}/second {prefix}"),
+            ));
+        }
+        let counted = "counter name \"blocked\"";
+        match self.treatment.action {
+            Refusal::Drop => rules.push((format!("{counted} drop"), "drop".to_owned())),
+            Refusal::Reject => rules.extend([
+                (format!("meta l4proto 6 {counted} reject with tcp reset"), "reset".to_owned()),
+                (format!("{counted} reject with icmpx type admin-prohibited"), "reject".to_owned()),
+            ]),
+        }
+        rules
     }
 
     /// The rules of a chain, in order: statement and name. The comment of a rule is made from its name.
@@ -247,10 +272,11 @@ impl Shape {
             .chain(remember())
             .collect(),
             "sources" => [
-                self.for_each_set(Verb::Block, "", "saddr", "counter name \"blocked\" drop"),
+                self.for_each_set(Verb::Block, "", "saddr", "goto stop"),
                 self.for_each_set(Verb::Throttle, "", "saddr", "jump throttle"),
             ]
             .concat(),
+            "stop" => self.stop(),
             "throttle" => vec![
                 // NULL, FIN and XMAS probes: no connection ever has a segment without SYN, RST and ACK (RFC 9293 3.10.7).
                 rule(
@@ -516,6 +542,12 @@ pub(super) fn hook_number(hook: &str) -> u32 {
 
 fn comment(name: &str) -> String {
     format!("netguard {SCHEMA}: {name}")
+}
+
+/// Whether a rule's comment is one of another schema.
+pub(super) fn is_of_another_schema(comment: &str) -> bool {
+    let schema = comment.strip_prefix("netguard ").and_then(|rest| rest.split_once(": "));
+    schema.is_some_and(|(schema, _)| schema != SCHEMA.to_string())
 }
 
 /// The rate in a rule's comment, if it is the rule that has it; of any schema.

@@ -85,8 +85,11 @@ impl Set {
         match (self.verb, self.ipv4) {
             (Verb::Shield, true) => "type ipv4_addr . inet_proto . inet_service; flags timeout;",
             (Verb::Shield, false) => "type ipv6_addr . inet_proto . inet_service; flags timeout;",
-            (_, true) => "type ipv4_addr; flags timeout;",
-            (_, false) => "type ipv6_addr; flags timeout;",
+            // What each source would have sent is counted with its element.
+            (Verb::Block, true) => "type ipv4_addr; flags timeout; counter;",
+            (Verb::Block, false) => "type ipv6_addr; flags timeout; counter;",
+            (Verb::Throttle, true) => "type ipv4_addr; flags timeout;",
+            (Verb::Throttle, false) => "type ipv6_addr; flags timeout;",
         }
     }
 
