@@ -7,8 +7,9 @@ use crate::{
     enroll,
     host::Host,
     metrics::ResponderMetrics,
-    service::{Service, Status, now, passes},
+    service::{Care, Service, Status, now, passes},
     subscription::{PUSHES, Resume, Subscription},
+    switch::{Guarded, Switch},
 };
 use anyhow::Context as _;
 use netguard_daemon::{
@@ -62,7 +63,8 @@ pub async fn run_with<B: Backend + 'static>(
     let dropped = shown.dropped();
 
     let backend_name = backend.name();
-    let mut enforcer = Enforcer::new(backend, responder_metrics.clone());
+    let switch = Switch::new(config.run_dir.clone(), config.data_dir.clone());
+    let mut enforcer = Enforcer::new(Guarded::new(backend, switch), responder_metrics.clone());
     match enforcer.open(now()).await {
         Ok(repaired) => {
             for what in repaired {
@@ -87,6 +89,7 @@ pub async fn run_with<B: Backend + 'static>(
     let (to_enforcer, from_cluster) = mpsc::channel(PUSHES);
     let (resume_sender, resume) = watch::channel(Resume::default());
     let subscription = Subscription { endpoints, identity, backend: backend_name, resume, to_enforcer };
+    let care = Care::of(&config);
     let mut host = Host::new(config.never_block, config.coordinators);
     // The list of what must not be blocked is there before anything is.
     let (list, never_block) = watch::channel(host.gather().await);
@@ -99,7 +102,8 @@ pub async fn run_with<B: Backend + 'static>(
         responder_metrics,
         dropped,
         ready.block("first snapshot"),
-    );
+    )
+    .with(care);
     let status = service.status.subscribe();
     drain.spawn_until_drain(subscription.run());
     drain.spawn(service.run(drain.clone()));

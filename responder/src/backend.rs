@@ -140,7 +140,7 @@ pub enum BackendError {
     )]
     Full { without: usize, max: u32 },
     #[error(
-        "enforcement is switched off on this host since `netguard-responder flush` was run; \
+        "enforcement is switched off on this host since `netguard-responder panic` or `flush` was run; \
          `netguard-responder resume` switches it on again"
     )]
     SwitchedOff,

@@ -2,6 +2,8 @@
 
 #![allow(clippy::print_stdout, reason = "it answers on standard output")]
 
+mod way_out;
+
 use crate::{
     app,
     backend::{Backend as _, Nftables, nftables},
@@ -13,6 +15,7 @@ use clap::{Args, Parser, Subcommand};
 use netguard_core::net::Prefix;
 use netguard_daemon::{config, drain::Drain, telemetry};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use way_out::{Places, Uninstall};
 
 /// Where the configuration is looked for when none is named.
 const CONFIG: &str = "/etc/netguard/responder.yaml";
@@ -33,10 +36,15 @@ enum Command {
     Enroll(Enroll),
     /// Enforce and report until stopped; the rules outlive the stop until their own timeouts
     Run(Run),
-    /// Local way out: remove all our rules and keep enforcement off until `resume`; needs no network
-    Flush,
-    /// Let this host's responder enforce again after `flush`
-    Resume,
+    /// Local way out: remove all our rules from every firewall here and keep enforcement off until `resume`; needs no
+    /// network, no configuration, no disk
+    Panic(Places),
+    /// The same as `panic`, for use in order
+    Flush(Places),
+    /// Let this host's responder enforce again after `panic` or `flush`
+    Resume(Places),
+    /// Remove everything of ours from every firewall, every mark, and what the responder stored; stop it first
+    Uninstall(Uninstall),
     /// Tell whether this host can enforce, and whether our rules stand
     Check,
 }
@@ -69,6 +77,8 @@ struct Run {
     never_block: Vec<Prefix>,
     #[arg(long, env = "NETGUARD_RESPONDER_DATA_DIR")]
     data_dir: Option<PathBuf>,
+    #[arg(long, env = "NETGUARD_RUN_DIR")]
+    run_dir: Option<PathBuf>,
     #[arg(long, env = "NETGUARD_RESPONDER_METRICS", value_name = "ADDR:PORT")]
     listen_metrics: Option<SocketAddr>,
 }
@@ -84,16 +94,9 @@ impl Cli {
                 Ok(())
             }
             Command::Run(args) => args.run().await,
-            Command::Flush => {
-                Nftables::default().switch_off().await.context("the rules could not be removed")?;
-                println!("all rules of NetGuard are gone; `netguard-responder resume` lets it enforce again");
-                Ok(())
-            }
-            Command::Resume => {
-                Nftables::default().switch_on().await.context("enforcement could not be switched on")?;
-                println!("a running responder enforces again within seconds");
-                Ok(())
-            }
+            Command::Panic(places) | Command::Flush(places) => places.off().await,
+            Command::Resume(places) => places.on().await,
+            Command::Uninstall(uninstall) => uninstall.run().await,
             Command::Check => check().await,
         }
     }
@@ -139,6 +142,7 @@ impl Run {
         merged.never_block.extend(self.never_block);
         merged.backend = self.backend.unwrap_or(merged.backend);
         merged.data_dir = self.data_dir.unwrap_or(merged.data_dir);
+        merged.run_dir = self.run_dir.unwrap_or(merged.run_dir);
         merged.metrics = self.listen_metrics.unwrap_or(merged.metrics);
         Ok(merged)
     }

@@ -1,17 +1,23 @@
 //! `/etc/netguard/responder.yaml`: only what is local to this host; what is enforced is the cluster's decision.
 
-use crate::backend::Treatment;
+use crate::{backend::Treatment, switch::RUN_DIR};
 use anyhow::Context as _;
 use netguard_core::net::Prefix;
-use netguard_daemon::telemetry::TelemetryConfig;
+use netguard_daemon::{config::HumanDuration, telemetry::TelemetryConfig};
 use serde::{Deserialize, Deserializer, de::Error as _};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
+    time::Duration,
 };
 
 /// Port of metrics and health.
 pub const METRICS_PORT: u16 = 9445;
+
+/// Below it, a coordinator's restart would already let everything go.
+const SHORTEST_LAPSE: Duration = Duration::from_secs(60);
+/// Longer than any outage that somebody is paged for, shorter than a weekend when nobody looks.
+const LAPSE: Duration = Duration::from_secs(24 * 3600);
 
 /// What enforces.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -40,7 +46,39 @@ pub struct ResponderConfig {
     pub never_block: Vec<Prefix>,
     /// What happens to the packets of blocked sources: dropped or rejected, logged or not.
     pub blocked: Treatment,
+    /// Where the mark of `panic` is looked for besides the kernel and `data_dir`.
+    pub run_dir: PathBuf,
+    pub confirm: Confirm,
+    /// Without any coordinator for so long, everything is let go; `0s`: never. Firewalls hold nothing for longer than
+    /// this and a quarter of it, so that a dead responder lets go too.
+    pub unreachable_lapse: HumanDuration,
     pub telemetry: TelemetryConfig,
+}
+
+/// Changes that are confirmed: afterwards a coordinator and the default gateway have to answer as they did before, or
+/// what was put in is taken back until it is decided anew.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Confirm {
+    /// From so many new elements at once.
+    pub elements: usize,
+    /// And every new IPv4 prefix that is wider (shorter) than this.
+    pub ipv4_prefix: u8,
+    /// The same for IPv6.
+    pub ipv6_prefix: u8,
+    /// How long the answers may take.
+    pub within: HumanDuration,
+}
+
+impl Default for Confirm {
+    fn default() -> Self {
+        Self {
+            elements: 10_000,
+            ipv4_prefix: 16,
+            ipv6_prefix: 32,
+            within: HumanDuration(Duration::from_secs(10)),
+        }
+    }
 }
 
 impl Default for ResponderConfig {
@@ -52,6 +90,9 @@ impl Default for ResponderConfig {
             metrics: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), METRICS_PORT),
             never_block: Vec::new(),
             blocked: Treatment::default(),
+            run_dir: PathBuf::from(RUN_DIR),
+            confirm: Confirm::default(),
+            unreachable_lapse: HumanDuration(LAPSE),
             telemetry: TelemetryConfig::default(),
         }
     }
@@ -64,7 +105,13 @@ impl ResponderConfig {
             !self.coordinators.is_empty(),
             "no coordinator: give --coordinator HOST:7443 or `coordinators:` in the configuration"
         );
-        self.blocked.check().context("`blocked` in the configuration")
+        self.blocked.check().context("`blocked` in the configuration")?;
+        anyhow::ensure!(
+            self.unreachable_lapse.0.is_zero() || self.unreachable_lapse.0 >= SHORTEST_LAPSE,
+            "unreachable_lapse is {}: at least 1m, or 0s for never",
+            self.unreachable_lapse
+        );
+        Ok(())
     }
 }
 

@@ -5,6 +5,7 @@
 //! * A delta is taken only onto the very revision it follows; anything else asks for a snapshot.
 //! * Without the cluster nothing is extended.
 
+mod caution;
 mod drift;
 mod mirror;
 
@@ -12,7 +13,7 @@ pub use drift::Verified;
 pub use mirror::{Mirror, Outcome, Position, Resubscribe};
 
 use crate::{
-    backend::{Backend, BackendError},
+    backend::{Backend, BackendError, Stopped},
     metrics::ResponderMetrics,
 };
 use netguard_core::{
@@ -43,6 +44,7 @@ pub struct Enforcer<B> {
     not_effective: BTreeMap<Element, NotEffective>,
     /// The last revision of which all was tried and read back.
     effective: Option<(u64, Timestamp)>,
+    held_back: caution::HeldBack,
     metrics: ResponderMetrics,
 }
 
@@ -56,6 +58,7 @@ impl<B: Backend> Enforcer<B> {
             resync: true,
             not_effective: BTreeMap::new(),
             effective: None,
+            held_back: caution::HeldBack::default(),
             metrics,
         }
     }
@@ -103,6 +106,19 @@ impl<B: Backend> Enforcer<B> {
         self.effective
     }
 
+    /// What decisions stopped, by the firewall's own count: at most `limit` elements.
+    ///
+    /// Errors: the firewall could not be asked.
+    pub async fn stopped(&mut self, limit: usize) -> Result<Vec<(Element, Stopped)>, BackendError> {
+        self.backend.stopped(limit).await
+    }
+
+    /// The decision behind an element.
+    pub fn decision_of(&self, element: &Element) -> Option<DecisionId> {
+        let desired = self.mirror.desired();
+        desired.served_by(element).next().map(|entry| entry.decision)
+    }
+
     /// What does not hold, and why.
     pub fn not_effective(&self) -> impl Iterator<Item = &NotEffective> {
         self.not_effective.values()
@@ -145,8 +161,7 @@ impl<B: Backend> Enforcer<B> {
         // Its own timeout took it by now.
         self.actual.elements.retain(|_, expires_at| *expires_at > now);
         let scope = if self.resync { Scope::All } else { Scope::Touched(&self.touched) };
-        let layout =
-            Layout::within(self.mirror.desired(), now, scope, |element| self.backend.cannot(element));
+        let layout = Layout::within(self.mirror.desired(), now, scope, |element| self.refuses(element));
         let actions = layout.diff(&self.actual);
         if !actions.is_empty() {
             self.backend.apply(&actions, now).await?;
@@ -243,8 +258,7 @@ impl<B: Backend> Enforcer<B> {
             return Verified { drift, held: true };
         }
         let now = clock();
-        let layout =
-            Layout::within(self.mirror.desired(), now, Scope::All, |element| self.backend.cannot(element));
+        let layout = Layout::within(self.mirror.desired(), now, Scope::All, |element| self.refuses(element));
         let soon = now.saturating_add(EXPIRY_TOLERANCE);
         let mut actions = layout.diff(&self.actual);
         if !connected {

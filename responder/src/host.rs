@@ -92,6 +92,17 @@ impl Host {
     }
 }
 
+/// The default gateways, link-local ones left out: those are never blocked, and cannot be asked without their
+/// interface.
+pub(crate) fn gateways() -> BTreeSet<IpAddr> {
+    let table = |name: &str| fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap_or_default();
+    gateways_ipv4(&table("route"))
+        .into_iter()
+        .chain(gateways_ipv6(&table("ipv6_route")))
+        .filter(|gateway| !matches!(gateway, IpAddr::V6(address) if address.is_unicast_link_local()))
+        .collect()
+}
+
 /// What this host itself tells.
 fn local() -> BTreeSet<(IpAddr, &'static str)> {
     let mut found = BTreeSet::new();

@@ -15,8 +15,11 @@ pub mod enforcer;
 pub mod enroll;
 pub mod host;
 pub mod metrics;
+pub mod reach;
 mod report;
 mod service;
 mod subscription;
+pub mod switch;
+mod tally;
 
 pub use service::Status;

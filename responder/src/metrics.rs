@@ -1,6 +1,6 @@
 //! What a responder shows to Prometheus.
 
-use crate::backend::Counters;
+use crate::backend::{Counters, Stopped};
 use netguard_daemon::metrics::prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -39,6 +39,9 @@ pub struct ResponderMetrics {
     drift: Counter,
     resubscriptions: Family<Reason, Counter>,
     packets: Family<VerbLabel, Gauge>,
+    rollbacks: Counter,
+    stopped_packets: Counter,
+    stopped_bytes: Counter,
 }
 
 impl Default for ResponderMetrics {
@@ -54,6 +57,9 @@ impl Default for ResponderMetrics {
             drift: Counter::default(),
             resubscriptions: Family::default(),
             packets: Family::default(),
+            rollbacks: Counter::default(),
+            stopped_packets: Counter::default(),
+            stopped_bytes: Counter::default(),
         }
     }
 }
@@ -88,6 +94,22 @@ impl ResponderMetrics {
             "Times a stream had to begin anew with a snapshot, by reason",
             self.resubscriptions.clone(),
         );
+        registry.register(
+            "rollbacks",
+            "Large changes taken back since a coordinator or gateway did not answer after them",
+            self.rollbacks.clone(),
+        );
+        registry.register(
+            "stopped_packets",
+            "Packets stopped by decisions, of the elements that stopped most",
+            self.stopped_packets.clone(),
+        );
+        registry.register_with_unit(
+            "stopped",
+            "The same in bytes, from the network header on",
+            Unit::Bytes,
+            self.stopped_bytes.clone(),
+        );
         registry.register("packets", "Packets that met our rules since these stand", self.packets.clone());
     }
 
@@ -114,6 +136,15 @@ impl ResponderMetrics {
         for delay in since_commit {
             self.decision_to_effective.observe(delay.as_secs_f64());
         }
+    }
+
+    pub(crate) fn rolled_back(&self) {
+        self.rollbacks.inc();
+    }
+
+    pub(crate) fn stopped(&self, moved: Stopped) {
+        self.stopped_packets.inc_by(moved.packets);
+        self.stopped_bytes.inc_by(moved.bytes);
     }
 
     pub(crate) fn connected(&self, connected: bool) {

@@ -1,8 +1,11 @@
 //! The responder's one loop: what comes from the cluster, what the host tells, and time.
 
+mod care;
+mod duties;
 mod news;
 mod pace;
 
+pub(crate) use care::Care;
 pub(crate) use news::News;
 
 use crate::{
@@ -11,7 +14,10 @@ use crate::{
     metrics::ResponderMetrics,
     report::report,
     subscription::{FromCluster, PUSHES, Resume},
+    tally::Tally,
 };
+use care::Unconfirmed;
+use duties::COUNT;
 use netguard_core::{ledger::SetDigest, net::NeverBlockEntry, time::Timestamp};
 use netguard_daemon::{drain::Drain, metrics::Dropped, readiness::Blocker, telemetry};
 use netguard_proto::{
@@ -38,6 +44,8 @@ pub struct Status {
     pub effective_revision: u64,
     pub entries: usize,
     pub not_effective: Vec<String>,
+    /// Everything was let go since no coordinator could be reached for too long.
+    pub lapsed: bool,
 }
 
 pub(crate) struct Service<B> {
@@ -57,6 +65,12 @@ pub(crate) struct Service<B> {
     /// When the change that waits for its look was noticed.
     noticed_at: Option<Timestamp>,
     news: News,
+    tally: Tally,
+    count_at: Instant,
+    care: Care,
+    unconfirmed: Option<Unconfirmed>,
+    /// Since when there is no subscription.
+    cut_off_since: Option<Instant>,
     /// A report could not be handed over; a later one will tell.
     report_due: bool,
 }
@@ -93,8 +107,18 @@ impl<B: Backend> Service<B> {
             pace: Pace::new(Instant::now()),
             noticed_at: None,
             news: News::default(),
+            tally: Tally::default(),
+            count_at: Instant::now() + COUNT,
+            care: Care::default(),
+            unconfirmed: None,
+            cut_off_since: Some(Instant::now()),
             report_due: false,
         }
+    }
+
+    /// With the configuration's confirmation and deadline.
+    pub(crate) fn with(self, care: Care) -> Self {
+        Self { care, ..self }
     }
 
     /// Until draining. The rules stay: they have timeouts of their own.
@@ -126,7 +150,9 @@ impl<B: Backend> Service<B> {
                 }
                 // Once a change is noticed, another one says nothing new before it was looked at.
                 () = self.enforcer.backend_mut().changed(), if !self.pace.waits() => self.noticed(),
+                lost = confirmed(&mut self.unconfirmed) => self.confirmed(&lost).await,
                 () = sleep_until(self.pace.due()) => self.verify().await,
+                () = sleep_until(self.count_at) => self.count().await,
                 _ = look.tick() => self.look().await,
             }
         }
@@ -141,12 +167,16 @@ impl<B: Backend> Service<B> {
                     self.number = number;
                     self.reports = Some(reports);
                     self.report_due = true;
+                    self.cut_off_since = None;
+                    self.tally.tell_all_anew();
                     self.enforcer.mirror.begin();
+                    self.keep_horizon();
                     self.connected(true);
                 }
                 FromCluster::Lost { why } => {
                     tracing::warn!(why, "no subscription: what is in force stays until its own timeout");
                     self.reports = None;
+                    self.cut_off_since.get_or_insert_with(Instant::now);
                     self.connected(false);
                 }
                 FromCluster::Push { number, .. } if number != self.number => {
@@ -219,7 +249,7 @@ impl<B: Backend> Service<B> {
 
     async fn enforce(&mut self, batch: Batch) {
         if batch.changed {
-            let done = self.enforcer.enforce(now).await;
+            let done = self.enforce_with_care().await;
             let at = now();
             if done {
                 self.starting = None;
@@ -259,6 +289,7 @@ impl<B: Backend> Service<B> {
         if !self.pace.waits() && self.enforcer.backend_mut().changed_by_others().await {
             self.noticed();
         }
+        self.keep_deadline().await;
         if self.report_due {
             self.report();
         }
@@ -289,7 +320,10 @@ impl<B: Backend> Service<B> {
 
     fn connected(&self, connected: bool) {
         self.metrics.connected(connected);
-        self.status.send_modify(|status| status.connected = connected);
+        self.status.send_modify(|status| {
+            status.connected = connected;
+            status.lapsed &= !connected;
+        });
     }
 
     fn revision(&self) -> u64 {
@@ -321,6 +355,14 @@ fn span_of(delta: &Delta) -> Span {
     let parent = if delta.trace.is_empty() { of_entry.unwrap_or(&delta.trace) } else { &delta.trace };
     telemetry::set_parent(&span, parent.as_str());
     span
+}
+
+/// What was lost with the change that is not confirmed yet; never returns when there is none.
+async fn confirmed(unconfirmed: &mut Option<Unconfirmed>) -> Vec<String> {
+    match unconfirmed {
+        Some(unconfirmed) => unconfirmed.lost().await,
+        None => std::future::pending().await,
+    }
 }
 
 pub(crate) fn now() -> Timestamp {

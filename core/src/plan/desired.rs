@@ -4,6 +4,7 @@ use crate::{
     ledger::{Change, Entry},
     net::{NeverBlock, NeverBlockEntry, Prefix},
     policy::Policy,
+    time::Timestamp,
 };
 use std::collections::BTreeMap;
 
@@ -28,6 +29,7 @@ pub struct Desired {
     host_never_block: Vec<NeverBlockEntry>,
     never_block: NeverBlock,
     throttle_per_minute: u32,
+    horizon: Timestamp,
 }
 
 impl Default for Desired {
@@ -40,6 +42,7 @@ impl Default for Desired {
             host_never_block: Vec::new(),
             never_block: NeverBlock::with_builtin([]),
             throttle_per_minute: Policy::default().throttle_per_minute,
+            horizon: Timestamp::MAX_SANE,
         }
     }
 }
@@ -60,6 +63,23 @@ impl Desired {
                 None
             }
         }
+    }
+
+    /// Nothing is laid out to hold longer than until then, however long it was decided for: a firewall whose responder
+    /// is dead or cut off lets go by itself. Returns whether it differs from before.
+    pub fn set_horizon(&mut self, horizon: Timestamp) -> bool {
+        std::mem::replace(&mut self.horizon, horizon) != horizon
+    }
+
+    #[must_use]
+    pub fn horizon(&self) -> Timestamp {
+        self.horizon
+    }
+
+    /// Until when the firewall holds an entry: its own end, or the horizon if that is nearer.
+    #[must_use]
+    pub fn held_until(&self, entry: &Entry) -> Timestamp {
+        entry.expires_at.min(self.horizon)
     }
 
     pub fn put(&mut self, entry: Entry) -> Option<Entry> {

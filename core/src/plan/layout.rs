@@ -122,8 +122,10 @@ impl<'a, F: Fn(&Element) -> Option<String>> Admission<'a, F> {
     fn covered_until(&self, region: &Element) -> Option<Timestamp> {
         self.desired
             .around(region)
-            .filter(|entry| entry.expires_at > self.now && self.refusal(&Element::of(entry)).is_none())
-            .map(|entry| entry.expires_at)
+            .filter(|entry| {
+                self.desired.held_until(entry) > self.now && self.refusal(&Element::of(entry)).is_none()
+            })
+            .map(|entry| self.desired.held_until(entry))
             .max()
     }
 
@@ -138,13 +140,14 @@ impl<'a, F: Fn(&Element) -> Option<String>> Admission<'a, F> {
         // Those laid out around the entry at hand, widest first; each ends later than all around it.
         let mut around: Vec<(Element, Timestamp)> = Vec::new();
         entries.filter_map(move |entry| {
-            if entry.expires_at <= self.now {
+            let expires_at = self.desired.held_until(entry);
+            if expires_at <= self.now {
                 return None;
             }
             let element = Element::of(entry);
             while around.pop_if(|(wider, _)| !wider.contains(&element)).is_some() {}
             let covered = around.last().map(|&(_, expires_at)| expires_at).max(covered_until);
-            if covered >= Some(entry.expires_at) {
+            if covered >= Some(expires_at) {
                 // Whatever is around it passed all checks: it holds, even where it could not be held alone.
                 return None;
             }
@@ -152,8 +155,8 @@ impl<'a, F: Fn(&Element) -> Option<String>> Admission<'a, F> {
                 not_effective.push(NotEffective { element, decision: entry.decision, why });
                 return None;
             }
-            around.push((element, entry.expires_at));
-            Some((element, entry.expires_at))
+            around.push((element, expires_at));
+            Some((element, expires_at))
         })
     }
 }

@@ -314,3 +314,16 @@ proptest! {
         prop_assert_eq!(part.missing(&after).count(), 0);
     }
 }
+
+#[test]
+fn nothing_is_held_past_the_horizon() {
+    let wanted = [("192.0.2.0/24", 100), ("192.0.2.1", 9_000), ("198.51.100.1", 50)];
+    let wanted = wanted.map(|(source, seconds)| (Element::block(prefix(source)), at(seconds)));
+    let mut desired = desired(&wanted);
+    assert!(desired.set_horizon(at(60)));
+    assert!(!desired.set_horizon(at(60)));
+    let held = |now| Layout::of(&desired, now, Scope::All).elements().clone();
+    // The address inside the prefix holds no longer than it, until the horizon moves on.
+    assert_eq!(held(NOW), [(wanted[0].0, at(60)), (wanted[2].0, at(50))].into());
+    assert!(held(at(60)).is_empty());
+}

@@ -15,6 +15,15 @@ pub enum Firewall {
     Memory(Box<Memory>),
 }
 
+impl Firewall {
+    /// Every firewall of a host but nftables, to remove what is ours from all of them.
+    #[must_use]
+    pub fn others(data_dir: &std::path::Path) -> Vec<Self> {
+        let _ = data_dir;
+        vec![Self::Iptables(Box::default())]
+    }
+}
+
 /// The same call to whichever backend it is.
 macro_rules! ask {
     ($self:expr, $backend:ident => $call:expr) => {

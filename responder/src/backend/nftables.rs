@@ -169,7 +169,13 @@ impl Nftables {
         Listing::read(self.netlink()?).map_err(unread)
     }
 
-    fn is_switched_off(&mut self) -> Result<bool, BackendError> {
+    /// Whether our table is in the kernel.
+    pub(crate) fn stands(&mut self) -> Result<bool, BackendError> {
+        self.netlink()?.has_table(TABLE).map_err(unread)
+    }
+
+    /// Whether the mark that a person left stands in the kernel.
+    pub(crate) fn is_switched_off(&mut self) -> Result<bool, BackendError> {
         self.netlink()?.has_table(OFF_TABLE).map_err(unread)
     }
 

@@ -83,6 +83,13 @@ impl Mirror {
         &mut self.desired
     }
 
+    /// Forgets all that was pushed: whatever comes next has to begin with a snapshot.
+    pub(super) fn forget(&mut self) {
+        let mut desired = Desired::default();
+        desired.set_host_never_block(self.desired.host_never_block().to_vec());
+        *self = Self { desired, ..Self::default() };
+    }
+
     /// A new subscription begins: parts of a snapshot that came before are void.
     pub fn begin(&mut self) {
         self.incoming = None;
@@ -115,6 +122,7 @@ impl Mirror {
         let Incoming { position, whole } = incoming;
         let mut desired = Desired::default();
         desired.set_host_never_block(self.desired.host_never_block().to_vec());
+        desired.set_horizon(self.desired.horizon());
         desired.change(Change::NeverBlock(whole.never_block));
         if let Some(rate) = whole.throttle_per_minute {
             desired.change(Change::ThrottlePerMinute(rate));

@@ -21,11 +21,13 @@ pub(super) struct Pace {
     /// What is looked for then at the latest.
     next: Instant,
     noticed: bool,
+    /// The firewall took the last that it was given.
+    content: bool,
 }
 
 impl Pace {
     pub(super) fn new(now: Instant) -> Self {
-        Self { not_before: now, next: now + AT_LEAST_EVERY, noticed: false }
+        Self { not_before: now, next: now + AT_LEAST_EVERY, noticed: false, content: true }
     }
 
     /// Somebody changed something.
@@ -43,9 +45,15 @@ impl Pace {
         if self.noticed { self.not_before } else { self.next }
     }
 
+    /// Whether nothing waits for being tried again: the next look is the regular one.
+    pub(super) fn is_content(&self) -> bool {
+        self.content
+    }
+
     /// The firewall did not take a change: it is tried again soon.
     pub(super) fn failed(&mut self, now: Instant) {
         self.next = self.next.min(now + RETRY);
+        self.content = false;
     }
 
     /// It was looked, from `began` until `now`; `held`: all is as it should be.
@@ -58,6 +66,7 @@ impl Pace {
             self.not_before = self.next;
         }
         self.noticed = false;
+        self.content = held;
     }
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::backend::{Counters, Memory, Survey};
+use crate::backend::{Counters, Memory, Stopped, Survey};
 use netguard_core::{
     decision::{DecisionId, Target},
     ledger::{Change, Entry},
@@ -13,6 +13,8 @@ use std::{
 };
 use tokio::sync::Mutex;
 
+mod care;
+
 /// A firewall that a test can look into, break and slow down.
 #[derive(Clone, Default)]
 struct Glass(Arc<Mutex<Inside>>);
@@ -24,6 +26,9 @@ struct Inside {
     takes: Duration,
     transactions: usize,
     surveys: usize,
+    stopped: Vec<(Element, Stopped)>,
+    /// Closed with the next transaction.
+    cuts_off: Option<tokio::net::TcpListener>,
 }
 
 impl Glass {
@@ -55,6 +60,7 @@ impl Backend for Glass {
             return Err(BackendError::Refused { program: "nft", why: "broken".into() });
         }
         inside.transactions += 1;
+        inside.cuts_off = None;
         inside.memory.apply(actions, now).await
     }
 
@@ -82,6 +88,10 @@ impl Backend for Glass {
     fn counters(&self) -> Counters {
         Counters::default()
     }
+
+    async fn stopped(&mut self, _: usize) -> Result<Vec<(Element, Stopped)>, BackendError> {
+        Ok(self.0.lock().await.stopped.clone())
+    }
 }
 
 /// A service with a test in the cluster's place.
@@ -98,6 +108,10 @@ struct Rig {
 
 impl Rig {
     async fn start() -> Self {
+        Self::with(Care::default()).await
+    }
+
+    async fn with(care: Care) -> Self {
         let firewall = Glass::default();
         let mut enforcer = Enforcer::new(firewall.clone(), ResponderMetrics::default());
         enforcer.open(now()).await.unwrap();
@@ -113,7 +127,8 @@ impl Rig {
             ResponderMetrics::default(),
             Dropped::unregistered(),
             ready.block("first snapshot"),
-        );
+        )
+        .with(care);
         let status = service.status.subscribe();
         let drain = Drain::new();
         drain.spawn(service.run(drain.clone()));

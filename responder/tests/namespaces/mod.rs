@@ -284,11 +284,16 @@ impl Client {
     }
 
     pub fn udp(&self, to: &str, port: u16) -> Exchange {
+        self.exchange_from(if to.contains(':') { "::" } else { "0.0.0.0" }, to, port)
+    }
+
+    /// From a certain address of the namespace.
+    pub fn exchange_from(&self, from: &str, to: &str, port: u16) -> Exchange {
+        let from: IpAddr = from.parse().unwrap();
         let to = SocketAddr::new(to.parse().unwrap(), port);
         let patience = self.patience;
         inside(&self.namespace, move || {
-            let any: IpAddr = if to.is_ipv4() { "0.0.0.0" } else { "::" }.parse().unwrap();
-            let socket = UdpSocket::bind((any, 0)).unwrap();
+            let socket = UdpSocket::bind((from, 0)).unwrap();
             socket.connect(to).unwrap();
             socket.set_read_timeout(Some(patience)).unwrap();
             Exchange(socket)
