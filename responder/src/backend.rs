@@ -2,6 +2,7 @@
 
 mod firewall;
 pub mod iptables;
+pub(crate) mod kernel;
 pub mod memory;
 mod nfnetlink;
 pub mod nftables;

@@ -15,16 +15,17 @@ mod ipset;
 mod rules;
 mod saved;
 mod sets;
+mod shaping;
 mod standing;
 mod tables;
 mod tally;
+mod watching;
+mod writing;
 
 pub use tables::Variant;
 
-use super::{
-    Backend, BackendError, Counters, Stopped, Survey, Treatment, fit, nfnetlink::Socket, nftables::kernel,
-};
-use content::{Content, Elements, MAX_ELEMENTS, WriteError};
+use super::{Backend, BackendError, Counters, Stopped, Survey, Treatment, fit, nfnetlink::Socket};
+use content::{Content, Elements, MAX_ELEMENTS};
 use netguard_core::{
     decision::{Target, Verb},
     net::Protocol,
@@ -33,21 +34,21 @@ use netguard_core::{
     subject::Service,
     time::Timestamp,
 };
-use rules::{Shape, Table};
+use rules::Shape;
 use sets::{Family, Set};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     time::{Duration, Instant},
 };
-use tables::{Listing, Tables, has_ipv6};
+use tables::{Tables, has_ipv6};
+use writing::WriteError;
 
 /// Elements that had no room are tried again after this.
 const TRY_FULL_AGAIN: Duration = Duration::from_secs(60);
 /// Rules are looked at again after they were built; somebody else may change them at the same time.
 const BUILD_ATTEMPTS: usize = 3;
-/// Counting goes through all elements: it takes at most this part of the time.
-const COUNT_PART: u32 = 20;
+
 /// The kernel's firewall as iptables has it, in the network namespace of the thread that opens it.
 #[derive(Debug)]
 pub struct Iptables {
@@ -157,131 +158,12 @@ impl Iptables {
         netlink.generation().map(Some).map_err(unread)
     }
 
-    /// What is wrong with our chains.
-    fn faults(&self, listings: &[Listing]) -> Vec<String> {
-        listings
-            .iter()
-            .flat_map(|listing| listing.saved.faults(&self.shape, listing.table, listing.family))
-            .collect()
-    }
-
-    /// Writes our chains as the shape says. A kernel without `SYNPROXY` gets them without it.
-    async fn build(&mut self, tables: Tables) -> Result<(), BackendError> {
-        match tables.build(&self.shape).await {
-            Err(BackendError::Refused { why, .. }) if self.shape.synproxy => {
-                tracing::warn!(why, "the kernel does not take SYNPROXY");
-                self.no_synproxy = Some(why);
-                self.shape.synproxy = false;
-                tables.build(&self.shape).await
-            }
-            other => other,
-        }
-    }
-
-    /// Whether something behind this host is shielded, and the kernel can answer for it.
-    fn wants_synproxy(&self, shielded: &BTreeSet<Service>) -> bool {
-        self.no_synproxy.is_none()
-            && shielded.iter().any(|service| {
-                service.protocol == Protocol::TCP
-                    && kernel::forwards(service.address)
-                    && !kernel::is_local(service.address)
-            })
-    }
-
-    fn shield_without_effect(&self, service: Service) -> Option<String> {
-        if service.protocol == Protocol::UDP {
-            // The rules are all there is to it.
-            return None;
-        }
-        // Asked for first: packets to an address that is ours without being on an interface reach our stack too.
-        let cookies = kernel::ensure_syn_cookies();
-        if kernel::is_local(service.address) {
-            return cookies.err();
-        }
-        if kernel::forwards(service.address) {
-            return self.no_synproxy.as_ref().map(|why| {
-                format!(
-                    "the service is behind this host, and this kernel has no `SYNPROXY` to answer for it \
-                     (load it with `modprobe -a ipt_SYNPROXY ip6t_SYNPROXY`): {why}"
-                )
-            });
-        }
-        // Nothing of it passes here: there is nothing to do, and nothing lacks.
-        None
-    }
-
-    /// Whether the sets hold another number of elements than they should. Asked seldom enough to cost little.
-    fn counts_differ(&mut self) -> Result<bool, BackendError> {
-        let due = self.counted.is_none_or(|(at, took)| at.elapsed() >= took * COUNT_PART);
-        if !due {
-            return Ok(false);
-        }
-        let begin = Instant::now();
-        let differs = self.content()?.differs(crate::service::now()).map_err(unread)?;
-        self.counted = Some((Instant::now(), begin.elapsed()));
-        Ok(differs)
-    }
-
-    async fn was_changed(&mut self) -> Result<bool, BackendError> {
-        let tables = self.tables().await?;
-        let rules_differ = match tables.variant {
-            Variant::Nft => {
-                let now = self.generation(tables)?;
-                self.generation != now
-            }
-            // x_tables tells nobody of changes: the rules themselves are looked at. Reading one table only costs less.
-            Variant::Legacy => {
-                let only = (!self.shape.synproxy).then_some(Table::Filter);
-                !self.faults(&tables.read_all(only).await?).is_empty()
-            }
-        };
-        Ok(rules_differ || self.counts_differ()?)
-    }
-
     /// Elements that had no room are not planned for a while.
     fn note_full(&mut self, without: Vec<Element>) -> BackendError {
         let error = BackendError::Full { without: without.len(), max: self.max_elements };
         let (_, known) = self.full.get_or_insert_with(|| (Instant::now(), BTreeSet::new()));
         known.extend(without);
         error
-    }
-
-    /// What the shape has to be after `actions`, and which services are shielded then.
-    fn after(&self, actions: &[Action]) -> (Shape, BTreeSet<Service>) {
-        let mut shape = self.shape.clone();
-        let mut shielded = self.shielded.clone();
-        for action in actions {
-            match *action {
-                Action::SetThrottle { per_minute } => shape.throttle_per_minute = per_minute,
-                Action::Add { element: Element { target: Target::Service(service), .. }, .. } => {
-                    shielded.insert(service);
-                }
-                Action::Remove { element: Element { target: Target::Service(service), .. } } => {
-                    shielded.remove(&service);
-                }
-                Action::Add { .. } | Action::Extend { .. } | Action::Remove { .. } => {}
-            }
-        }
-        if shielded != self.shielded {
-            shape.synproxy = self.wants_synproxy(&shielded);
-        }
-        (shape, shielded)
-    }
-
-    /// Puts other rules into the kernel. Those of before stand again when it refuses.
-    async fn reshape(&mut self, tables: Tables, shape: Shape) -> Result<(), BackendError> {
-        let before = std::mem::replace(&mut self.shape, shape);
-        if let Err(error) = self.build(tables).await {
-            self.shape = before;
-            // One table or IP version may have taken it.
-            if let Err(error) = self.build(tables).await {
-                tracing::warn!(%error, "the rules of before could not be put back");
-            }
-            return Err(error);
-        }
-        // The next look sees by itself that the rules are these.
-        self.generation = None;
-        Ok(())
     }
 }
 
@@ -297,7 +179,7 @@ fn unread(error: io::Error) -> BackendError {
             program: "ipset",
             why: "a set of ours is in use by a rule that is not: `iptables-save | grep netguard-`".to_owned(),
         },
-        _ if content::is_full(&error) => {
+        _ if writing::is_full(&error) => {
             BackendError::Refused { program: "ipset", why: "a set is full".to_owned() }
         }
         _ => BackendError::Netlink(error),
@@ -312,6 +194,33 @@ fn services(elements: &Elements) -> BTreeSet<Service> {
             Target::Source(_) => None,
         })
         .collect()
+}
+
+/// What the parsers make of bytes that others wrote: for fuzzing.
+#[doc(hidden)]
+pub mod hostile {
+    use super::{
+        rules::{Shape, Table},
+        saved::Saved,
+        sets::{Family, Set, read_entry},
+    };
+    use crate::backend::{Counters, Treatment};
+
+    /// A listing of `iptables-save`: faults, and the text that would put it right.
+    #[must_use]
+    pub fn listing(text: &str) -> (Vec<String>, String) {
+        let shape = Shape { throttle_per_minute: 20, synproxy: true, treatment: Treatment::default() };
+        let saved = Saved::parse(text, Table::Filter);
+        saved.add_counters(&mut Counters::default());
+        let faults = saved.faults(&shape, Table::Filter, Family::V4);
+        (faults, saved.build(&shape, Table::Filter, Family::V4))
+    }
+
+    /// An element in the kernel's answer about each of our sets.
+    #[must_use]
+    pub fn answer(bytes: &[u8]) -> Vec<String> {
+        Set::all().filter_map(|set| read_entry(set, bytes)).map(|found| found.element.to_string()).collect()
+    }
 }
 
 impl Backend for Iptables {
@@ -454,5 +363,25 @@ impl Backend for Iptables {
 
     async fn stopped(&mut self, limit: usize) -> Result<Vec<(Element, Stopped)>, BackendError> {
         self.content()?.stopped(limit).map_err(unread)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_says_becomes_what_an_operator_can_act_on() {
+        for (code, says) in [
+            (1, "CAP_NET_ADMIN"),
+            (22, "modprobe -a ip_set"),
+            (ipset::error::UNKNOWN_TYPE, "CONFIG_IP_SET"),
+            (ipset::error::NO_SUCH_SET, "gone"),
+            (ipset::error::BUSY, "iptables-save | grep netguard-"),
+            (ipset::error::FULL, "full"),
+        ] {
+            let error = unread(io::Error::from_raw_os_error(code)).to_string();
+            assert!(error.contains(says), "{code}: {error}");
+        }
     }
 }

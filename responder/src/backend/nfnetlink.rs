@@ -1,8 +1,11 @@
-//! Talking to the kernel's netfilter subsystems over netlink: framing of messages and attributes.
+//! Talking to the kernel's netfilter subsystems over netlink.
 //!
 //! Formats: linux/netlink.h, linux/netfilter/nfnetlink.h. Every request but a dump asks for an acknowledgement, so
 //! that each answer has an end that can be told.
 
+pub(crate) mod message;
+
+use message::{attribute, be32, put_message, split_message};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink,
     sockopt::{Timeout, set_socket_timeout},
@@ -21,9 +24,6 @@ const FLAG_ACK: u16 = 0x4;
 const FLAG_DUMP: u16 = 0x300;
 /// What is dumped changed meanwhile: what came is neither the old nor the new.
 const FLAG_DUMP_INTERRUPTED: u16 = 0x10;
-const NESTED: u16 = 0x8000;
-const NET_BYTE_ORDER: u16 = 0x4000;
-const TYPE_MASK: u16 = 0x3fff;
 
 /// A number of the kernel's generation of nftables: every transaction of anybody raises it.
 const GET_GENERATION: u16 = 10 << 8 | 16;
@@ -88,16 +88,9 @@ impl Socket {
     /// Sends a request and hands over the attributes of each message of its answer.
     fn converse(&mut self, request: Request<'_>, how: u16, mut each: impl FnMut(&[u8])) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
-        let length = u32::try_from(20 + request.body.len())
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "request too long"))?;
         let mut message = Vec::with_capacity(20 + request.body.len());
-        message.extend_from_slice(&length.to_ne_bytes());
-        message.extend_from_slice(&request.kind.to_ne_bytes());
-        message.extend_from_slice(&(FLAG_REQUEST | how | request.flags).to_ne_bytes());
-        message.extend_from_slice(&self.sequence.to_ne_bytes());
-        message.extend_from_slice(&[0; 4]);
-        message.extend_from_slice(&[request.family, 0, 0, 0]);
-        message.extend_from_slice(request.body);
+        let head = (request.kind, FLAG_REQUEST | how | request.flags, self.sequence);
+        put_message(&mut message, head, (request.family, 0), |body| body.extend_from_slice(request.body));
         rustix::net::send(&self.socket, &message, SendFlags::empty())?;
         let mut interrupted = false;
         loop {
@@ -122,132 +115,6 @@ impl Socket {
                     _ => each(payload.get(4..).unwrap_or_default()),
                 }
             }
-        }
-    }
-}
-
-struct Header {
-    kind: u16,
-    flags: u16,
-    sequence: u32,
-}
-
-/// The first message in `bytes`, and what follows it.
-fn split_message(bytes: &[u8]) -> Option<(Header, &[u8], &[u8])> {
-    let length = usize::try_from(u32::from_ne_bytes(*bytes.first_chunk()?)).ok()?;
-    let kind = u16::from_ne_bytes(*bytes.get(4..)?.first_chunk()?);
-    let flags = u16::from_ne_bytes(*bytes.get(6..)?.first_chunk()?);
-    let sequence = u32::from_ne_bytes(*bytes.get(8..)?.first_chunk()?);
-    let payload = bytes.get(16..length)?;
-    let next = bytes.get(align(length)..).unwrap_or_default();
-    Some((Header { kind, flags, sequence }, payload, next))
-}
-
-/// The attributes in a block, each with its type and value. Stops at the first that does not fit.
-pub(crate) struct Attributes<'a>(pub(crate) &'a [u8]);
-
-impl<'a> Iterator for Attributes<'a> {
-    type Item = (u16, &'a [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let length = usize::from(u16::from_ne_bytes(*self.0.first_chunk()?));
-        let kind = u16::from_ne_bytes(*self.0.get(2..)?.first_chunk()?) & TYPE_MASK;
-        let value = self.0.get(4..length)?;
-        self.0 = self.0.get(align(length)..).unwrap_or_default();
-        Some((kind, value))
-    }
-}
-
-pub(crate) fn attribute(block: &[u8], wanted: u16) -> Option<&[u8]> {
-    Attributes(block).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
-}
-
-/// A text attribute, without its NUL.
-pub(crate) fn text(block: &[u8], wanted: u16) -> Option<&str> {
-    let value = attribute(block, wanted)?;
-    std::str::from_utf8(value.strip_suffix(&[0]).unwrap_or(value)).ok()
-}
-
-pub(crate) fn be64(bytes: &[u8]) -> Option<u64> {
-    bytes.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
-}
-
-pub(crate) fn be32(bytes: &[u8]) -> Option<u32> {
-    bytes.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
-}
-
-pub(crate) fn be16(bytes: &[u8]) -> Option<u16> {
-    bytes.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
-}
-
-/// An attribute. What is put here is far below the 64 KiB it can have, or cut to that by whoever fills it.
-pub(crate) fn put(into: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
-    into.extend_from_slice(&length.to_ne_bytes());
-    into.extend_from_slice(&kind.to_ne_bytes());
-    into.extend_from_slice(value);
-    into.resize(align(into.len()), 0);
-}
-
-pub(crate) fn put_text(into: &mut Vec<u8>, kind: u16, text: &str) {
-    let mut value = text.as_bytes().to_vec();
-    value.push(0);
-    put(into, kind, &value);
-}
-
-/// A number in network byte order, said to be so.
-pub(crate) fn put_number(into: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    put(into, kind | NET_BYTE_ORDER, value);
-}
-
-/// A block of attributes as an attribute, filled in place.
-pub(crate) fn put_nested(into: &mut Vec<u8>, kind: u16, fill: impl FnOnce(&mut Vec<u8>)) {
-    let at = into.len();
-    put(into, kind | NESTED, &[]);
-    fill(into);
-    let length = u16::try_from(into.len() - at).unwrap_or(u16::MAX);
-    if let Some(field) = into.get_mut(at..at + 2) {
-        field.copy_from_slice(&length.to_ne_bytes());
-    }
-}
-
-const fn align(length: usize) -> usize {
-    (length + 3) & !3
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn attributes_come_back_as_they_were_put() {
-        let mut block = Vec::new();
-        put(&mut block, 1, b"abc");
-        put_nested(&mut block, 3, |inner| {
-            put(inner, 7, &[9]);
-            put_number(inner, 8, &7_u32.to_be_bytes());
-        });
-        put_text(&mut block, 4, "name");
-        assert_eq!(attribute(&block, 1), Some(&b"abc"[..]));
-        let inner = attribute(&block, 3).unwrap();
-        assert_eq!(attribute(inner, 7), Some(&[9u8][..]));
-        assert_eq!(attribute(inner, 8).and_then(be32), Some(7));
-        assert_eq!(text(&block, 4), Some("name"));
-        assert_eq!(attribute(&block, 2), None);
-    }
-
-    proptest! {
-        #[test]
-        fn no_answer_makes_it_panic_or_loop(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let mut rest = &bytes[..];
-            let mut messages = 0;
-            while let Some((_, _, next)) = split_message(rest) {
-                rest = next;
-                messages += 1;
-                prop_assert!(messages <= bytes.len());
-            }
-            prop_assert!(Attributes(&bytes).count() <= bytes.len());
         }
     }
 }

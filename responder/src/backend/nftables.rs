@@ -9,10 +9,8 @@
 
 mod batch;
 mod check;
-pub(crate) mod kernel;
 mod legacy;
 mod listing;
-mod message;
 mod netlink;
 mod room;
 mod ruleset;
@@ -22,7 +20,10 @@ mod write;
 
 pub use check::{Finding, check};
 
-use super::{Backend, BackendError, Counters, Stopped, Survey, Treatment, fit, process::Program};
+use super::{
+    Backend, BackendError, Counters, Stopped, Survey, Treatment, fit, kernel, nfnetlink::message,
+    process::Program,
+};
 use batch::Kernel;
 use listing::Listing;
 use netguard_core::{

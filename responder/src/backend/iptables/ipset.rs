@@ -5,7 +5,8 @@
 
 use super::sets::{Entry, Family, Found, PREFIX, Set, put_entry, put_key, read_entry};
 use crate::backend::nfnetlink::{
-    Attributes, Request, Socket, attribute, be32, put, put_nested, put_number, put_text, text,
+    Request, Socket,
+    message::{Attributes, attribute, be32, put, put_nested, put_number, put_text, text},
 };
 use netguard_core::plan::Element;
 use std::io;

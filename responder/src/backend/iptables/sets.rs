@@ -2,7 +2,7 @@
 
 use crate::backend::{
     Stopped,
-    nfnetlink::{attribute, be16, be32, be64, put, put_nested, put_number},
+    nfnetlink::message::{attribute, be16, be32, be64, put, put_nested, put_number},
 };
 use netguard_core::{
     decision::{Target, Verb},

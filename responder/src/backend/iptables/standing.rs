@@ -1,12 +1,13 @@
 //! What has to stand before rules can: sets as they should be, and our chains in one variant of iptables only.
 
 use super::{
-    content::{Content, next},
+    content::Content,
     ipset::{Head, Make, error},
     rules::{DYNAMIC_SIZE, GREETED_SIZE},
     sets::Family,
     tables::{Tables, Variant},
     unread,
+    writing::next,
 };
 use crate::backend::BackendError;
 use std::{
