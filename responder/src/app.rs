@@ -1,7 +1,7 @@
 //! Puts the responder together: the only file that knows all its parts.
 
 use crate::{
-    backend::{Backend, Firewall, Iptables, Nftables},
+    backend::{Backend, Firewall, Firewalld, Iptables, Nftables, Ufw},
     config::{BackendKind, ResponderConfig},
     enforcer::Enforcer,
     enroll,
@@ -34,12 +34,20 @@ pub struct Running {
 pub async fn run(config: ResponderConfig, drain: Drain) -> anyhow::Result<Running> {
     // Before it becomes part of any rule.
     config.check()?;
-    let firewall = match config.backend {
-        BackendKind::Nftables => Firewall::Nftables(Box::new(Nftables::new(config.blocked.clone()))),
-        BackendKind::Iptables => Firewall::Iptables(Box::new(Iptables::new(config.blocked.clone()))),
-        BackendKind::Memory => Firewall::Memory(Box::default()),
-    };
+    let firewall = firewall(&config);
     run_with(firewall, config, drain).await
+}
+
+/// The firewall that the configuration names.
+pub(crate) fn firewall(config: &ResponderConfig) -> Firewall {
+    let (treatment, state_dir) = (config.blocked.clone(), &config.data_dir);
+    match config.backend {
+        BackendKind::Nftables => Firewall::Nftables(Box::new(Nftables::new(treatment))),
+        BackendKind::Iptables => Firewall::Iptables(Box::new(Iptables::new(treatment))),
+        BackendKind::Firewalld => Firewall::Firewalld(Box::new(Firewalld::new(treatment, state_dir))),
+        BackendKind::Ufw => Firewall::Ufw(Box::new(Ufw::new(treatment, state_dir))),
+        BackendKind::Memory => Firewall::Memory(Box::default()),
+    }
 }
 
 /// The same with a backend of the caller's.

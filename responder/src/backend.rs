@@ -1,19 +1,26 @@
 //! What enforces: a firewall that takes actions in one transaction and can be read back.
 
 mod firewall;
+pub mod firewalld;
 pub mod iptables;
 pub(crate) mod kernel;
 pub mod memory;
 mod nfnetlink;
 pub mod nftables;
 mod process;
+mod replace;
+mod schedule;
+mod scheduled;
 mod treatment;
+pub mod ufw;
 
 pub use firewall::Firewall;
+pub use firewalld::Firewalld;
 pub use iptables::Iptables;
 pub use memory::Memory;
 pub use nftables::Nftables;
 pub use treatment::{Log, Refusal, Treatment};
+pub use ufw::Ufw;
 
 use netguard_core::{
     plan::{Action, Actual, Element},
@@ -23,6 +30,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
     io,
+    path::PathBuf,
     time::Duration,
 };
 
@@ -151,6 +159,17 @@ pub enum BackendError {
     TimedOut { program: &'static str, limit: Duration },
     #[error("{program} could not be run: {source}")]
     Process { program: &'static str, source: io::Error },
+    #[error("{service} is not running: start it with `{start}`, or choose another `backend`")]
+    NotRunning { service: &'static str, start: &'static str },
+    #[error("{}: {why}", .path.display())]
+    NotOurs { path: PathBuf, why: String },
+    #[error(
+        "the system's message bus does not answer ({0}): see `systemctl status dbus`; in a container, share \
+         /run/dbus/system_bus_socket or name the bus in DBUS_SYSTEM_BUS_ADDRESS"
+    )]
+    Bus(String),
+    #[error("{}: {source}", .path.display())]
+    File { path: PathBuf, source: io::Error },
     #[error("the kernel's answer about the firewall could not be read: {0}")]
     Netlink(io::Error),
     #[error("the firewall holds something unexpected: {0}")]

@@ -9,12 +9,18 @@ use crate::{
     backend::{Backend as _, Nftables, nftables},
     config::{BackendKind, ResponderConfig},
     enroll,
+    service::now,
+    switch::{Guarded, Switch},
 };
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use netguard_core::net::Prefix;
 use netguard_daemon::{config, drain::Drain, telemetry};
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use way_out::{Places, Uninstall};
 
 /// Where the configuration is looked for when none is named.
@@ -47,6 +53,19 @@ enum Command {
     Uninstall(Uninstall),
     /// Tell whether this host can enforce, and whether our rules stand
     Check,
+    /// Put back what was scheduled here and has not expired, as ufw's `before.init` does at boot; needs no network
+    Restore(Restore),
+}
+
+#[derive(Debug, Args)]
+struct Restore {
+    /// Default: /etc/netguard/responder.yaml, if it exists
+    #[arg(long, env = "NETGUARD_RESPONDER_CONFIG")]
+    config: Option<PathBuf>,
+    #[arg(long, env = "NETGUARD_RESPONDER_BACKEND")]
+    backend: Option<BackendKind>,
+    #[arg(long, env = "NETGUARD_RESPONDER_DATA_DIR")]
+    data_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -98,6 +117,7 @@ impl Cli {
             Command::Resume(places) => places.on().await,
             Command::Uninstall(uninstall) => uninstall.run().await,
             Command::Check => check().await,
+            Command::Restore(args) => args.run().await,
         }
     }
 }
@@ -117,6 +137,35 @@ async fn check() -> anyhow::Result<()> {
     Ok(())
 }
 
+impl Restore {
+    /// One look of the backend at its firewall, which puts right what is missing and fills what was lost.
+    async fn run(self) -> anyhow::Result<()> {
+        let mut config = configured(self.config.as_deref())?;
+        config.backend = self.backend.unwrap_or(config.backend);
+        config.data_dir = self.data_dir.unwrap_or(config.data_dir);
+        // Before it becomes part of any rule.
+        config.blocked.check()?;
+        let switch = Switch::new(config.run_dir.clone(), config.data_dir.clone());
+        let mut firewall = Guarded::new(app::firewall(&config), switch);
+        let survey = firewall.open(now()).await.context("nothing could be put back")?;
+        for what in &survey.repaired {
+            println!("{what}");
+        }
+        println!("{} holds {} elements", firewall.name(), survey.actual.elements.len());
+        Ok(())
+    }
+}
+
+/// The configuration that is named, or the usual one if it is there.
+fn configured(named: Option<&Path>) -> anyhow::Result<ResponderConfig> {
+    let default = Path::new(CONFIG);
+    match named {
+        Some(path) => Ok(config::load(path)?),
+        None if default.exists() => Ok(config::load(default)?),
+        None => Ok(ResponderConfig::default()),
+    }
+}
+
 impl Run {
     async fn run(self) -> anyhow::Result<()> {
         let config = self.merged()?;
@@ -130,12 +179,7 @@ impl Run {
 
     /// The file with the flags over it.
     fn merged(self) -> anyhow::Result<ResponderConfig> {
-        let default = PathBuf::from(CONFIG);
-        let mut merged: ResponderConfig = match &self.config {
-            Some(path) => config::load(path)?,
-            None if default.exists() => config::load(&default)?,
-            None => ResponderConfig::default(),
-        };
+        let mut merged = configured(self.config.as_deref())?;
         if !self.coordinators.is_empty() {
             merged.coordinators = self.coordinators;
         }

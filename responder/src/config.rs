@@ -28,6 +28,10 @@ pub enum BackendKind {
     Nftables,
     /// iptables with ipset: the variant, legacy or nft, that the host uses.
     Iptables,
+    /// The kernel's firewall on a host that firewalld keeps.
+    Firewalld,
+    /// iptables with ipset on a host that ufw keeps, back in place before ufw's own rules at each boot.
+    Ufw,
     /// Nothing: a dry run.
     Memory,
 }

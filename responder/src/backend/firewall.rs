@@ -1,6 +1,6 @@
 //! The firewall that was chosen, as one type: all that asks a backend asks this.
 
-use super::{Backend, BackendError, Counters, Iptables, Memory, Nftables, Stopped, Survey};
+use super::{Backend, BackendError, Counters, Firewalld, Iptables, Memory, Nftables, Stopped, Survey, Ufw};
 use netguard_core::{
     plan::{Action, Element},
     time::Timestamp,
@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub enum Firewall {
     Nftables(Box<Nftables>),
     Iptables(Box<Iptables>),
+    Firewalld(Box<Firewalld>),
+    Ufw(Box<Ufw>),
     Memory(Box<Memory>),
 }
 
@@ -19,8 +21,9 @@ impl Firewall {
     /// Every firewall of a host but nftables, to remove what is ours from all of them.
     #[must_use]
     pub fn others(data_dir: &std::path::Path) -> Vec<Self> {
-        let _ = data_dir;
-        vec![Self::Iptables(Box::default())]
+        let ufw = Ufw::new(super::Treatment::default(), data_dir);
+        // What firewalld's backend has besides its table is the schedule, which the one of ufw forgets, too.
+        vec![Self::Iptables(Box::default()), Self::Ufw(Box::new(ufw))]
     }
 }
 
@@ -30,6 +33,8 @@ macro_rules! ask {
         match $self {
             Firewall::Nftables($backend) => $call,
             Firewall::Iptables($backend) => $call,
+            Firewall::Firewalld($backend) => $call,
+            Firewall::Ufw($backend) => $call,
             Firewall::Memory($backend) => $call,
         }
     };
