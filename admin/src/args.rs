@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::{moment::parse_seconds, output::Format};
+use crate::{lists::ListFormat, moment::parse_seconds, output::Format};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -160,6 +160,46 @@ pub enum Command {
         #[arg(long, default_value_t = 50)]
         last: usize,
     },
+    /// Readers of decisions that bring an API key, as CrowdSec's bouncers do
+    Bouncers {
+        #[command(subcommand)]
+        command: BouncerCommand,
+    },
+    /// Block what is on a list that another program keeps
+    #[command(
+        after_help = "Examples:\n  netguard-admin import drop.txt --duration 1d --reason 'Spamhaus DROP'\n  ipset save bad | netguard-admin import - --dry-run\n  cscli decisions list -o json | netguard-admin import -\n\nEach entry is checked by itself: what must never be blocked is refused with its line, the rest is taken."
+    )]
+    Import {
+        /// The list, `-` for standard input
+        file: PathBuf,
+        #[arg(long, value_enum, default_value = "auto")]
+        format: ListFormat,
+        /// For every entry, whatever the list says [default: the list's, else the policy's]
+        #[arg(long, value_parser = parse_seconds, value_name = "DURATION")]
+        duration: Option<u64>,
+        /// For every entry, whatever the list says
+        #[arg(long, default_value = "")]
+        reason: String,
+        /// A kind of detection, like brute_force
+        #[arg(long, default_value = "")]
+        kind: String,
+        /// Limit new connections instead of dropping everything
+        #[arg(long)]
+        throttle: bool,
+        /// Say what would be refused and why, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// What is enforced, as a list for another program
+    #[command(
+        after_help = "Examples:\n  netguard-admin export > blocked.txt\n  netguard-admin export --format ipset | ipset restore\n  netguard-admin export --format nft | nft -f -"
+    )]
+    Export {
+        #[arg(long, value_enum, default_value = "text")]
+        format: ListFormat,
+        #[arg(long, value_enum, default_value = "block")]
+        verb: VerbName,
+    },
     /// Completions for a shell
     #[command(
         after_help = "Example:\n  netguard-admin completions bash > /etc/bash_completion.d/netguard-admin"
@@ -222,6 +262,17 @@ pub enum AgentCommand {
         #[arg(long, default_value = "")]
         reason: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum BouncerCommand {
+    /// A new one; only this once is its key shown
+    #[command(after_help = "Example:\n  netguard-admin bouncers add web-17")]
+    Add { name: String },
+    /// All of them, and when each was last seen
+    List,
+    /// Its key is worth nothing from now on
+    Delete { name: String },
 }
 
 #[derive(Debug, Subcommand)]

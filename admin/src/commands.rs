@@ -3,9 +3,11 @@
 mod agents;
 mod allowlist;
 mod audit;
+mod bouncers;
 mod coordinators;
 mod decisions;
 mod explain;
+mod lists;
 mod policy;
 mod status;
 mod tokens;
@@ -46,6 +48,12 @@ pub(crate) async fn execute(
         Command::Watch { after, types, count } => watch::follow(after, types, count, cluster, output).await,
         Command::Policy { command } => policy::execute(command, cluster, output).await,
         Command::Audit { after, last } => audit::show(after, last, cluster, output).await,
+        Command::Bouncers { command } => bouncers::execute(command, cluster, output).await,
+        Command::Import { file, format, duration, reason, kind, throttle, dry_run } => {
+            let asked = lists::Asked { format, ttl: duration, reason, kind, throttle, dry_run };
+            lists::import(&file, asked, cluster, output).await
+        }
+        Command::Export { format, verb } => lists::export(format, verb, cluster, output).await,
         Command::Completions { shell } => completions(shell, output),
     }
 }

@@ -9,6 +9,7 @@ mod commands;
 mod escape;
 mod failure;
 mod identity;
+pub mod lists;
 mod moment;
 mod output;
 

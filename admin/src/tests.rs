@@ -208,9 +208,13 @@ async fn all_pages_of_the_blocklist_are_read() {
 async fn hostile_names_are_shown_harmlessly() {
     let fake = Fake::start().await;
     for format in ["table", "json", "yaml"] {
-        for command in
-            [&["sensors"][..], &["responders"], &["explain", "203.0.113.7"], &["watch", "--count", "2"]]
-        {
+        for command in [
+            &["sensors"][..],
+            &["bouncers", "list"],
+            &["responders"],
+            &["explain", "203.0.113.7"],
+            &["watch", "--count", "2"],
+        ] {
             let (code, text, _) = ask(&[&fake.address], &[&["-o", format], command].concat()).await;
             assert_eq!(code, 0);
             assert!(!text.contains(['\u{1b}', '\u{9b}', '\u{202e}', '\r']), "{format} {command:?}: {text}");
@@ -343,6 +347,44 @@ async fn a_due_identity_is_renewed_over_mutual_tls() {
     assert_eq!(crate::run(line(&fake.address), &mut out, &mut err).await, 1);
     let err = String::from_utf8(err).unwrap();
     assert!(err.contains("identity"), "{err}");
+}
+
+#[tokio::test]
+async fn a_list_is_sent_in_batches_and_refusals_name_their_lines() {
+    let fake = Fake::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("list.txt");
+    let mut lines = "# a list\n127.0.0.1\nnot an address\n".to_owned();
+    lines.extend((0..6_000_u32).map(|n| format!("{}\n", std::net::Ipv4Addr::from_bits(0xc633_0000 + n))));
+    fs::write(&file, lines).unwrap();
+    let file = file.to_str().unwrap();
+    let line = ["-o", "json", "import", file, "--duration", "1d", "--kind", "brute_force", "--dry-run"];
+    let (code, json, err) = ask(&[&fake.address], &line).await;
+    assert_eq!(code, 0, "{err}");
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json["read"], &json["made"], &json["refused"]), (&6_002.into(), &6_000.into(), &2.into()));
+    let refused: Vec<_> = json["refusals"].as_array().unwrap().iter().map(|r| r["line"].clone()).collect();
+    assert_eq!(refused, [2, 3]);
+    let sent = fake.imports();
+    assert_eq!(sent.iter().map(|request| request.entries.len()).collect::<Vec<_>>(), [5_000, 1_001]);
+    assert!(sent.iter().all(|request| request.dry_run && request.kind == "brute_force"));
+    assert_eq!(sent[0].entries[1].ttl_seconds, 86_400);
+
+    let (code, text, _) = ask(&[&fake.address], &["import", file]).await;
+    assert_eq!(code, 0);
+    assert!(text.starts_with("6002 read: 6000 new") && !text.contains('\u{1b}'), "{text}");
+    fs::write(file, "127.0.0.1\n").unwrap();
+    assert_eq!(ask(&[&fake.address], &["import", file]).await.0, 1);
+    fs::write(file, "[{").unwrap();
+    assert_eq!(ask(&[&fake.address], &["import", file]).await.0, 2);
+}
+
+#[tokio::test]
+async fn a_bouncers_key_stands_alone_on_standard_output() {
+    let fake = Fake::start().await;
+    let (code, out, err) = ask(&[&fake.address], &["bouncers", "add", "web-1"]).await;
+    assert_eq!((code, out.as_str()), (0, "c0ffee\n"));
+    assert!(err.contains("only now"), "{err}");
 }
 
 #[test]

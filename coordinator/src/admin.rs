@@ -6,8 +6,10 @@
 mod agents;
 mod allowlist;
 mod blocking;
+mod bouncers;
 mod decisions;
 mod explain;
+mod import;
 mod members;
 mod policy;
 mod status;
@@ -18,13 +20,14 @@ mod write;
 
 use crate::{authorise::Caller, flow::Flow, node::Node, raft::Consensus, refusal::read_status};
 use netguard_proto::v1::{
-    AddCoordinatorRequest, AllowlistEntry, ApplyPolicyRequest, BlockRequest, CheckAllowlistRequest,
-    CheckAllowlistResponse, CreateTokenRequest, CreateTokenResponse, Event, ExplainRequest, Explanation,
-    GetPolicyRequest, GetStatusRequest, ListAgentsRequest, ListAgentsResponse, ListAllowlistRequest,
-    ListAllowlistResponse, ListAuditRequest, ListAuditResponse, ListDecisionsRequest, ListDecisionsResponse,
-    ListTokensRequest, ListTokensResponse, PolicyDocument, RemoveAllowlistRequest, RemoveCoordinatorRequest,
-    RevokeAgentRequest, RevokeTokenRequest, Status as ClusterStatus, UnblockRequest, WatchRequest,
-    WriteResponse, admin_service_server::AdminService,
+    AddBouncerRequest, AddBouncerResponse, AddCoordinatorRequest, AllowlistEntry, ApplyPolicyRequest,
+    BlockRequest, CheckAllowlistRequest, CheckAllowlistResponse, CreateTokenRequest, CreateTokenResponse,
+    Event, ExplainRequest, Explanation, GetPolicyRequest, GetStatusRequest, ImportRequest, ImportResponse,
+    ListAgentsRequest, ListAgentsResponse, ListAllowlistRequest, ListAllowlistResponse, ListAuditRequest,
+    ListAuditResponse, ListBouncersRequest, ListBouncersResponse, ListDecisionsRequest,
+    ListDecisionsResponse, ListTokensRequest, ListTokensResponse, PolicyDocument, RemoveAllowlistRequest,
+    RemoveBouncerRequest, RemoveCoordinatorRequest, RevokeAgentRequest, RevokeTokenRequest,
+    Status as ClusterStatus, UnblockRequest, WatchRequest, WriteResponse, admin_service_server::AdminService,
 };
 use std::{pin::Pin, sync::Arc};
 use tokio::sync::Semaphore;
@@ -160,6 +163,25 @@ impl AdminService for Admin {
     async fn remove_coordinator(&self, request: Request<RemoveCoordinatorRequest>) -> Answer<WriteResponse> {
         let (writer, request) = self.writer("coordinator.remove", request)?;
         self.remove_member(writer, request.id).await.map(Response::new)
+    }
+
+    async fn import(&self, request: Request<ImportRequest>) -> Answer<ImportResponse> {
+        let (writer, request) = self.writer("import", request)?;
+        self.import_list(writer, request).await.map(Response::new)
+    }
+
+    async fn add_bouncer(&self, request: Request<AddBouncerRequest>) -> Answer<AddBouncerResponse> {
+        let (writer, request) = self.writer("bouncer.add", request)?;
+        self.make_bouncer(writer, request).await.map(Response::new)
+    }
+
+    async fn list_bouncers(&self, _: Request<ListBouncersRequest>) -> Answer<ListBouncersResponse> {
+        Ok(Response::new(self.bouncers().await))
+    }
+
+    async fn remove_bouncer(&self, request: Request<RemoveBouncerRequest>) -> Answer<WriteResponse> {
+        let (writer, request) = self.writer("bouncer.remove", request)?;
+        self.drop_bouncer(writer, request).await.map(Response::new)
     }
 
     async fn list_audit(&self, request: Request<ListAuditRequest>) -> Answer<ListAuditResponse> {

@@ -12,7 +12,7 @@ pub(crate) use gather::peer_client;
 pub use gather::{ClusterAgents, Effect};
 pub use standing::StandingNews;
 
-use crate::{flow_metrics::FlowMetrics, wall_clock::now};
+use crate::{bouncers::Sightings, flow_metrics::FlowMetrics, wall_clock::now};
 use history::EffectiveHistory;
 use netguard_core::{
     decision::{DecisionId, Target, Verb},
@@ -48,6 +48,7 @@ pub struct Agents {
     table: Arc<Mutex<Table>>,
     node: NodeId,
     metrics: FlowMetrics,
+    bouncers: Sightings,
 }
 
 #[derive(Debug, Default)]
@@ -127,7 +128,7 @@ pub struct ReportNews {
 impl Agents {
     #[must_use]
     pub fn new(node: NodeId, metrics: FlowMetrics) -> Self {
-        Self { table: Arc::default(), node, metrics }
+        Self { table: Arc::default(), node, metrics, bouncers: Sightings::default() }
     }
 
     /// Counts an agent as connected until the [`Connection`] is dropped.
@@ -209,6 +210,12 @@ impl Agents {
         self.table().agents.iter().filter(|((r, _), agent)| *r == role && agent.connection.is_some()).count()
     }
 
+    /// Bouncers that asked here.
+    #[must_use]
+    pub fn bouncers(&self) -> &Sightings {
+        &self.bouncers
+    }
+
     /// What this coordinator tells the others. Revision and own address are filled in by the caller.
     #[must_use]
     pub fn local_state(&self, counts_only: bool) -> peer::LocalState {
@@ -216,7 +223,9 @@ impl Agents {
         let agents = if counts_only {
             Vec::new()
         } else {
-            self.table().agents.iter().map(|(key, agent)| agent.to_wire(key, self.node)).collect()
+            let mut agents = self.bouncers.to_wire(self.node);
+            agents.extend(self.table().agents.iter().map(|(key, agent)| agent.to_wire(key, self.node)));
+            agents
         };
         peer::LocalState {
             node: self.node,

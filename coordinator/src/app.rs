@@ -4,6 +4,7 @@ use crate::{
     admin::Admin,
     authorise::{AuthoriseLayer, Caller, LedgerRegistry, Presented, Registry, Sessions},
     authority::Authorities,
+    bouncers::{self, Bouncers},
     config::Config,
     coordinator_metrics::{AccessMetrics, ClusterCollector},
     enroll::{self, Enroll},
@@ -53,6 +54,8 @@ pub struct Running {
     pub agents: SocketAddr,
     pub peers: SocketAddr,
     pub health: SocketAddr,
+    /// Where bouncers read decisions, when they can.
+    pub bouncers: Option<SocketAddr>,
     pub node: Node,
     pub consensus: Consensus,
     pub flow: Flow,
@@ -98,6 +101,19 @@ pub async fn run(config: Config, drain: Drain) -> anyhow::Result<Running> {
     let registry: Arc<dyn Registry> = Arc::new(LedgerRegistry::new(consensus.clone(), node.cluster.clone()));
     drain.spawn(sessions.clone().watch(registry.clone(), wall_clock::now, stop.clone()));
 
+    let bouncers = match config.bouncer_listen {
+        None => None,
+        Some(address) => {
+            let (tls, ca) = (config.bouncer_tls.as_ref(), authorities.agents.certificate_pem());
+            let listener = bouncers::listen(address, tls, &own.agents_tls, ca, &metrics).await?;
+            let bound = listener.local_addr()?;
+            let seen = flow.agents().bouncers().clone();
+            let door = Bouncers::new(consensus.clone(), registry.clone(), seen, &mut metrics);
+            drain.spawn(door.serve(listener, drain.clone()));
+            tracing::info!(bouncers = %bound, "bouncers can read decisions");
+            Some(bound)
+        }
+    };
     let listener = Listener {
         registry,
         sessions: sessions.clone(),
@@ -158,6 +174,7 @@ pub async fn run(config: Config, drain: Drain) -> anyhow::Result<Running> {
         agents: agents_address,
         peers: peers_address,
         health,
+        bouncers,
         node,
         consensus,
         flow,

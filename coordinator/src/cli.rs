@@ -93,6 +93,9 @@ struct RunArgs {
     /// Listener for health and metrics
     #[arg(long, env = "NETGUARD_LISTEN_HEALTH")]
     listen_health: Option<SocketAddr>,
+    /// Where CrowdSec bouncers read decisions [default: nowhere]
+    #[arg(long, env = "NETGUARD_BOUNCER_LISTEN", value_name = "ADDRESS:PORT")]
+    bouncer_listen: Option<SocketAddr>,
     #[arg(long, env = "NETGUARD_ADVERTISE_AGENTS")]
     advertise_agents: Option<HostPort>,
     #[arg(long, env = "NETGUARD_ADVERTISE_PEERS")]
@@ -208,7 +211,9 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
 impl RunArgs {
     fn into_config(self) -> anyhow::Result<Config> {
         let mut config = Config::load(self.config.as_deref())?;
-        let Config { data_dir, listen, advertise, store, telemetry, never_block } = &mut config;
+        let Config { data_dir, listen, advertise, store, telemetry, never_block, bouncer_listen, .. } =
+            &mut config;
+        *bouncer_listen = self.bouncer_listen.or(*bouncer_listen);
         set(data_dir, self.data_dir);
         set(&mut listen.agents, self.listen_agents);
         set(&mut listen.peers, self.listen_peers);

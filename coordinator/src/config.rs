@@ -1,6 +1,6 @@
 //! `/etc/netguard/coordinator.yaml`: what is local to this node. What the cluster decides is policy, and not here.
 
-use crate::{node::HostPort, store::StoreKind};
+use crate::{bouncers, node::HostPort, store::StoreKind};
 use netguard_core::net::{Prefix, PrefixError};
 use netguard_daemon::{config, telemetry::TelemetryConfig};
 use serde::Deserialize;
@@ -26,6 +26,10 @@ pub struct Config {
     pub telemetry: TelemetryConfig,
     /// Addresses and prefixes that nobody may ever block, besides those computed.
     pub never_block: Vec<NeverBlockText>,
+    /// Where CrowdSec bouncers read decisions; nowhere unless it is set. In the clear on loopback, HTTPS elsewhere.
+    pub bouncer_listen: Option<SocketAddr>,
+    /// For the bouncers' listener instead of the coordinator's own certificate.
+    pub bouncer_tls: Option<bouncers::Tls>,
 }
 
 impl Default for Config {
@@ -37,6 +41,8 @@ impl Default for Config {
             store: StoreKind::default(),
             telemetry: TelemetryConfig::default(),
             never_block: Vec::new(),
+            bouncer_listen: None,
+            bouncer_tls: None,
         }
     }
 }

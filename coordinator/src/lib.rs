@@ -26,6 +26,7 @@ pub mod agents;
 pub mod app;
 pub mod authorise;
 pub mod authority;
+pub mod bouncers;
 pub mod cli;
 pub mod cluster_service;
 pub mod config;

@@ -17,11 +17,12 @@ pub const fn code_of(refusal: &Refusal) -> Code {
         | Refusal::VerbTarget { .. }
         | Refusal::Policy(_)
         | Refusal::BadValue { .. } => Code::InvalidArgument,
-        Refusal::NoDecision { .. } | Refusal::NotAllowlisted { .. } | Refusal::NoAgent { .. } => {
-            Code::NotFound
-        }
+        Refusal::NoDecision { .. }
+        | Refusal::NotAllowlisted { .. }
+        | Refusal::NoAgent { .. }
+        | Refusal::NoBouncer { .. } => Code::NotFound,
         Refusal::Token => Code::PermissionDenied,
-        Refusal::AgentExists { .. } => Code::AlreadyExists,
+        Refusal::AgentExists { .. } | Refusal::BouncerExists { .. } => Code::AlreadyExists,
         Refusal::PolicyVersion { .. } => Code::Aborted,
         Refusal::Full { .. } => Code::ResourceExhausted,
     }

@@ -9,9 +9,12 @@ mod agents;
 mod allowlist;
 mod apply;
 mod audit;
+mod bouncers;
 mod command;
 mod decisions;
 mod digest;
+mod doors;
+mod import;
 mod not_enrolled;
 mod policies;
 mod propose;
@@ -23,11 +26,14 @@ mod tests;
 pub use agents::{Agent, MAX_AGENTS, MAX_OPEN_TOKENS, Revocation, Token, TokenState};
 pub use allowlist::{AllowlistEntry, MAX_ALLOWLIST, MAX_NEVER_BLOCK_PER_OWNER};
 pub use audit::{AuditEntry, MAX_AUDIT};
+pub use bouncers::{Bouncer, MAX_BOUNCERS};
 pub use command::{
     Actor, AgentRole, Applied, Change, Command, Entry, Outcome, Refusal, Request, RequestId, TokenId,
 };
 pub use decisions::{EndReason, EndedDecision, MAX_DECISIONS, MAX_DECISIONS_IN_OUTCOME, MAX_ENDED};
 pub use digest::SetDigest;
+pub use doors::{MAX_REMOVALS, Removal};
+pub use import::{Import, ImportEntry, Imported, MAX_IMPORT};
 pub use not_enrolled::{NotEnrolled, WhyNotEnrolled};
 pub use policies::{MAX_POLICY_VERSIONS, PolicyVersion};
 pub use remembered::MAX_REMEMBERED;

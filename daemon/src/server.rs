@@ -6,6 +6,7 @@
 
 mod accept;
 mod conduct;
+pub mod http;
 mod slots;
 mod stream;
 mod tls;
@@ -13,7 +14,7 @@ mod tls;
 pub use accept::{Limits, TlsListener, bind, incoming};
 pub use conduct::{Conduct, ConductLayer, Conducted};
 pub use stream::{PeerInfo, TlsStream};
-pub use tls::{TlsError, reload_on_renewal, server_config};
+pub use tls::{TlsError, https_config, reload_on_renewal, server_config};
 
 use crate::client::KEEPALIVE;
 use std::time::Duration;

@@ -28,6 +28,7 @@ const ENTRIES: u64 = 2_500;
 struct Seen {
     blocks: Mutex<Vec<BlockRequest>>,
     policies: Mutex<Vec<ApplyPolicyRequest>>,
+    imports: Mutex<Vec<ImportRequest>>,
     unavailable: AtomicBool,
     /// Watches stay open after their two events.
     held: Mutex<Option<Vec<EventSender>>>,
@@ -70,6 +71,10 @@ impl Fake {
 
     pub(super) fn policies(&self) -> Vec<ApplyPolicyRequest> {
         self.seen.policies.lock().unwrap().clone()
+    }
+
+    pub(super) fn imports(&self) -> Vec<ImportRequest> {
+        self.seen.imports.lock().unwrap().clone()
     }
 
     pub(super) fn hold_watches(&self) {
@@ -286,5 +291,31 @@ impl AdminService for Service {
         let entries =
             (request.after + 1..=until).map(|number| AuditEntry { number, at: AT, ..Default::default() });
         Ok(Response::new(ListAuditResponse { entries: entries.collect(), next: until }))
+    }
+
+    async fn import(&self, request: Request<ImportRequest>) -> Answer<ImportResponse> {
+        let request = request.into_inner();
+        let refuse = |(place, entry): (u32, &ImportEntry)| {
+            (entry.prefix == "127.0.0.1").then(|| ImportRefusal { place, why: HOSTILE.into() })
+        };
+        let refused: Vec<_> = (0..).zip(&request.entries).filter_map(refuse).collect();
+        let made = u32::try_from(request.entries.len() - refused.len()).unwrap();
+        self.0.imports.lock().unwrap().push(request);
+        Ok(Response::new(ImportResponse { revision: 5, made, refused, ..ImportResponse::default() }))
+    }
+
+    async fn add_bouncer(&self, request: Request<AddBouncerRequest>) -> Answer<AddBouncerResponse> {
+        self.up()?;
+        Ok(Response::new(AddBouncerResponse { name: request.into_inner().name, key: "c0ffee".into() }))
+    }
+
+    async fn list_bouncers(&self, _: Request<ListBouncersRequest>) -> Answer<ListBouncersResponse> {
+        let bouncer =
+            Bouncer { name: "web-1".into(), version: HOSTILE.into(), last_seen: AT, ..Default::default() };
+        Ok(Response::new(ListBouncersResponse { bouncers: vec![bouncer] }))
+    }
+
+    async fn remove_bouncer(&self, _: Request<RemoveBouncerRequest>) -> Answer<WriteResponse> {
+        written(vec![])
     }
 }

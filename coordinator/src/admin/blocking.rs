@@ -8,7 +8,7 @@ use netguard_proto::{
     convert,
     v1::{BlockRequest, UnblockRequest, WriteResponse},
 };
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 use tonic::Status;
 
 impl Admin {
@@ -18,7 +18,7 @@ impl Admin {
         request: BlockRequest,
     ) -> Result<WriteResponse, Status> {
         let prefix = text::prefix(&request.prefix)?;
-        refuse_own_address(&prefix, &writer)?;
+        own_address(&prefix, writer.caller.remote.ip())?;
         let verb = if request.verb == 0 { Verb::Block } else { convert::verb(request.verb)? };
         let ttl_seconds = match request.ttl_seconds {
             0 => self.shared.consensus.ledger().policy().default_ttl_seconds,
@@ -64,10 +64,10 @@ impl Admin {
     }
 }
 
-/// The ledger protects where admins come from too, but only once it has heard of it.
+/// Refuses what would lock its own admin out. The ledger protects where admins come from too, but only once it has heard
+/// of it.
 #[allow(clippy::result_large_err, reason = "tonic's own error type")]
-fn refuse_own_address(prefix: &Prefix, writer: &Writer) -> Result<(), Status> {
-    let own = writer.caller.remote.ip();
+pub(super) fn own_address(prefix: &Prefix, own: IpAddr) -> Result<(), Status> {
     if prefix.contains(own) {
         return Err(Status::failed_precondition(format!(
             "{prefix} holds {own}, from where you are connected: you would lock yourself out"

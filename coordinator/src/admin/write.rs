@@ -14,7 +14,7 @@ use netguard_core::{
 use netguard_daemon::telemetry::{TRACEPARENT, set_parent, traceparent_of};
 use netguard_proto::{
     convert,
-    v1::{BlockRequest, UnblockRequest, WriteResponse},
+    v1::{BlockRequest, ImportRequest, UnblockRequest, WriteResponse},
 };
 use sha2::{Digest, Sha256};
 use tonic::{Request, Status};
@@ -48,6 +48,14 @@ impl Write for UnblockRequest {
     }
 }
 
+impl Write for ImportRequest {
+    fn request_id(&self) -> &[u8] {
+        &self.request_id
+    }
+}
+
+impl Write for netguard_proto::v1::AddBouncerRequest {}
+impl Write for netguard_proto::v1::RemoveBouncerRequest {}
 impl Write for netguard_proto::v1::AllowlistEntry {}
 impl Write for netguard_proto::v1::RemoveAllowlistRequest {}
 impl Write for netguard_proto::v1::ApplyPolicyRequest {}
@@ -129,6 +137,20 @@ impl Writer {
                 Err(status_of(&refusal))
             }
         }
+    }
+
+    /// Commits one of several commands of the same write. A retry of the write finds each part done or not done, and
+    /// does none twice.
+    ///
+    /// Errors: that no majority could be reached.
+    pub(super) async fn commit_part(&self, number: u32, command: Command) -> Result<Applied, Status> {
+        let id = RequestId(self.id.0.wrapping_add(u128::from(number)));
+        let actor = Actor::Identity(self.caller.spiffe.clone());
+        self.consensus
+            .propose(id, actor, self.trace.clone(), command)
+            .instrument(self.span.clone())
+            .await
+            .map_err(|error| propose_status(&error))
     }
 
     /// As [`Self::commit`], with the answer in words. `in_words` gets the outcome.

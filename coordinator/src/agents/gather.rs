@@ -1,7 +1,7 @@
 //! Answers about the whole cluster: every live coordinator is asked at once, none is waited for longer than a second.
 
 use super::{Agents, stopped};
-use crate::raft::Consensus;
+use crate::{bouncers::sightings, raft::Consensus};
 use netguard_core::{
     decision::{DecisionId, Target, Verb},
     identity::Role,
@@ -106,6 +106,12 @@ impl ClusterAgents {
                 self.agents.insert(key, agent);
             }
         }
+    }
+
+    /// What a coordinator tells of a bouncer that asked it.
+    #[must_use]
+    pub fn bouncer(&self, name: &str) -> Option<&v1::Agent> {
+        self.agents.get(&(sightings::ROLE.to_owned(), name.to_owned()))
     }
 
     /// How many agents of a role are connected anywhere.

@@ -154,11 +154,13 @@ mod tests {
             "netguard.v1.ResponderService" => role == Responder,
             "netguard.v1.EnrollService" => name == "Enroll" || role != Coordinator,
             "netguard.v1.AdminService" => match name {
-                "Block" | "Unblock" | "AddAllowlist" | "RemoveAllowlist" => {
+                "Block" | "Unblock" | "AddAllowlist" | "RemoveAllowlist" | "Import" => {
                     matches!(role, AdminOperator | AdminOwner)
                 }
                 "ApplyPolicy" | "RevokeAgent" | "CreateToken" | "ListTokens" | "RevokeToken"
-                | "AddCoordinator" | "RemoveCoordinator" => role == AdminOwner,
+                | "AddCoordinator" | "RemoveCoordinator" | "AddBouncer" | "RemoveBouncer" => {
+                    role == AdminOwner
+                }
                 _ => matches!(role, AdminViewer | AdminOperator | AdminOwner),
             },
             "grpc.health.v1.Health" => true,

@@ -96,7 +96,7 @@ pub(super) fn replicated(event: &AppliedEvent) -> Vec<Rendered> {
         Ok(Outcome::Expired { decisions, allowlist, tokens }) => {
             entry.expired(*decisions, *allowlist, *tokens, changes)
         }
-        Ok(outcome) => entry.done(outcome),
+        Ok(outcome) => entry.done(outcome, changes),
     }
 }
 
@@ -168,7 +168,34 @@ impl Entry<'_> {
         self.event(event_type, json!({ "verb": verb.name(), "target": target.to_string() })).about(target)
     }
 
-    fn done(&self, outcome: &Outcome) -> Vec<Rendered> {
+    /// The whole of it as numbers, and every source it put on the list.
+    fn imported(&self, outcome: &Outcome, changes: &[Change]) -> Vec<Rendered> {
+        let Outcome::Imported(imported) = outcome else { return Vec::new() };
+        let whole = json!({
+            "made": imported.made, "prolonged": imported.prolonged, "unchanged": imported.unchanged,
+            "refused": imported.refused.len(),
+        });
+        let mut events = vec![self.event("import", whole)];
+        events.extend(changes.iter().filter_map(|change| {
+            match change {
+                Change::Put(entry) => Some(
+                    self.event(
+                        "decision",
+                        json!({
+                            "id": entry.decision.to_string(), "verb": entry.verb.name(),
+                            "target": entry.target.to_string(), "origin": "import",
+                            "expires_at": eve_time(entry.expires_at),
+                        }),
+                    )
+                    .about(&entry.target),
+                ),
+                _ => None,
+            }
+        }));
+        events
+    }
+
+    fn done(&self, outcome: &Outcome, changes: &[Change]) -> Vec<Rendered> {
         let touched: &[Decision] = match outcome {
             Outcome::Decisions(decisions) => decisions,
             _ => &[],
@@ -254,6 +281,13 @@ impl Entry<'_> {
                 });
                 vec![self.event("agent", refused)]
             }
+            Command::Import(_) => self.imported(outcome, changes),
+            Command::BouncerAdd { name, .. } => {
+                vec![self.event("bouncer", json!({ "action": "added", "bouncer": name }))]
+            }
+            Command::BouncerRemove { name } => {
+                vec![self.event("bouncer", json!({ "action": "removed", "bouncer": name }))]
+            }
             Command::Initialise { .. } => vec![self.event("membership", action)],
             Command::Expire => Vec::new(),
         }
@@ -279,6 +313,9 @@ fn action(command: &Command) -> &'static str {
         Command::AgentRevoke { .. } => "revoke",
         Command::MembershipChanged { .. } => "membership",
         Command::NotEnrolled(_) => "enrol_refused",
+        Command::Import(_) => "import",
+        Command::BouncerAdd { .. } => "bouncer_add",
+        Command::BouncerRemove { .. } => "bouncer_remove",
     }
 }
 

@@ -104,6 +104,9 @@ impl Ledger {
                 Ok(Outcome::Done)
             }
             Command::NotEnrolled(_) => Ok(Outcome::Done),
+            Command::Import(import) => self.import(context, import),
+            Command::BouncerAdd { name, key_sha256 } => self.bouncer_add(context, name, *key_sha256),
+            Command::BouncerRemove { name } => self.bouncer_remove(name),
         }
     }
 

@@ -77,6 +77,7 @@ pub(super) fn in_words(outcome: &Result<Outcome, Refusal>) -> String {
         Ok(Outcome::Expired { decisions, allowlist, tokens }) => {
             format!("{decisions} decisions, {allowlist} allowlist entries and {tokens} tokens expired")
         }
+        Ok(Outcome::Imported(_)) => "imported".to_owned(),
     }
 }
 
@@ -106,6 +107,9 @@ impl Command {
             Self::AgentRevoke { .. } => "agent.revoke",
             Self::MembershipChanged { .. } => "membership",
             Self::NotEnrolled(_) => "enrol.refused",
+            Self::Import(_) => "import",
+            Self::BouncerAdd { .. } => "bouncer.add",
+            Self::BouncerRemove { .. } => "bouncer.remove",
         }
     }
 
@@ -135,6 +139,8 @@ impl Command {
             }
             Self::MembershipChanged { what } => what.clone(),
             Self::NotEnrolled(refused) => refused.to_string(),
+            Self::Import(import) => format!("{} of {} entries", import.verb, import.entries.len()),
+            Self::BouncerAdd { name, .. } | Self::BouncerRemove { name } => name.clone(),
         }
     }
 }

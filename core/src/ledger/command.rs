@@ -1,4 +1,4 @@
-use super::NotEnrolled;
+use super::{Import, Imported, NotEnrolled};
 use crate::{
     decision::{Decision, DecisionId, Target, Verb},
     identity::{Role, SpiffeId},
@@ -143,6 +143,16 @@ pub enum Command {
     },
     /// For the record only: attempts to enrol that no other command came of.
     NotEnrolled(NotEnrolled),
+    /// A part of a list from elsewhere: enforced whatever the mode, each entry judged alone.
+    Import(Box<Import>),
+    /// A reader that brings an API key.
+    BouncerAdd {
+        name: String,
+        key_sha256: [u8; 32],
+    },
+    BouncerRemove {
+        name: String,
+    },
 }
 
 /// What one command did.
@@ -176,6 +186,7 @@ pub enum Outcome {
         allowlist: u64,
         tokens: u64,
     },
+    Imported(Imported),
 }
 
 /// Why the ledger refused. The text tells the operator what to do.
@@ -215,6 +226,10 @@ pub enum Refusal {
     BadValue { what: String, takes: String },
     #[error("{what} is full: {limit} entries")]
     Full { what: String, limit: u64 },
+    #[error("a bouncer {name} is there already: delete it first or choose another name")]
+    BouncerExists { name: String },
+    #[error("there is no bouncer {name}")]
+    NoBouncer { name: String },
 }
 
 /// One thing a responder enforces.

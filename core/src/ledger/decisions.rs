@@ -1,6 +1,9 @@
-use super::{Change, Entry, Ledger, LedgerError, Outcome, Refusal, SetDigest, apply::Context, state::Due};
+use super::{
+    Change, Entry, Ledger, LedgerError, Outcome, Refusal, SetDigest, apply::Context, import::Ordered,
+    state::Due,
+};
 use crate::{
-    decision::{Decision, DecisionId, Origin, Proof, Score, Target, Verb},
+    decision::{Decision, DecisionId, Origin, Target, Verb},
     net::{NeverBlock, Prefix},
     time::Timestamp,
 };
@@ -130,6 +133,7 @@ impl Ledger {
             if !decision.simulated {
                 self.decisions.digest.remove(&entry(&decision));
                 context.changes.push(Change::Remove { verb: decision.verb, target: decision.target });
+                self.doors.removed(context.revision, &decision);
             }
             let kept = EndedDecision { decision: decision.clone(), ended_at: context.now, why: why.clone() };
             self.decisions.ended.insert_mut(self.decisions.ended_so_far, kept);
@@ -176,57 +180,22 @@ impl Ledger {
         ttl_seconds: u64,
         reason: &str,
     ) -> Result<Outcome, Refusal> {
-        let target = Target::Source(prefix);
-        if verb == Verb::Shield {
-            return Err(Refusal::VerbTarget { verb, target });
-        }
-        let policy = self.policy();
-        let widest = if prefix.is_ipv4() { policy.widest_ipv4_prefix } else { policy.widest_ipv6_prefix };
-        if prefix.prefix_len() < widest.max(1) {
-            return Err(Refusal::TooWide { prefix, widest: widest.max(1) });
-        }
-        let max = policy.max_ttl_seconds;
-        if !(1..=max).contains(&ttl_seconds) {
-            return Err(Refusal::Ttl { seconds: ttl_seconds, max });
-        }
-        context.check_text("reason", reason)?;
-        self.check_never_block(&prefix)?;
-        self.check_new_id(id)?;
+        let ordered = Ordered { id, origin: Origin::Admin, verb, prefix, kind: None, ttl_seconds, reason };
+        self.check_order(context, &ordered)?;
         let expires_at = context.now.saturating_add(Duration::from_secs(ttl_seconds));
-        let decision = match self.decisions.on(target, verb).cloned() {
-            Some(live) if !live.simulated => Decision {
-                origin: Origin::Admin,
-                reason: reason.to_owned(),
-                expires_at: live.expires_at.max(expires_at),
-                ..live
-            },
-            simulated => {
-                self.check_room()?;
-                if let Some(simulated) = simulated {
-                    self.end(context, &[simulated.id], &EndReason::Replaced { by: id });
-                }
-                Decision {
-                    id,
-                    verb,
-                    target,
+        let decision = match self.decisions.on(Target::Source(prefix), verb).cloned() {
+            Some(live) if !live.simulated => {
+                let decision = Decision {
                     origin: Origin::Admin,
-                    kinds: Vec::new(),
-                    score: Score::default(),
-                    proof: Proof::None,
-                    sensors: Vec::new(),
-                    sample_flows: Vec::new(),
                     reason: reason.to_owned(),
-                    created_at: context.now,
-                    expires_at,
-                    revision: 0,
-                    trace: context.trace.clone(),
-                    simulated: false,
-                    first_packet_at: None,
-                    threshold_at: None,
-                }
+                    expires_at: live.expires_at.max(expires_at),
+                    ..live
+                };
+                self.put(context, decision)
             }
+            simulated => self.make(context, &ordered, simulated.as_ref())?,
         };
-        Ok(Outcome::Decisions(vec![self.put(context, decision)]))
+        Ok(Outcome::Decisions(vec![decision]))
     }
 
     pub(super) fn unblock_prefix(

@@ -1,9 +1,10 @@
 use super::{
-    Agent, AllowlistEntry, AuditEntry, EndedDecision, Entry, PolicyVersion, SetDigest, Token, TokenId,
-    agents::Registry, audit::Audit, decisions::Decisions, policies::Policies, remembered::Remembered,
+    Agent, AllowlistEntry, AuditEntry, EndedDecision, Entry, PolicyVersion, Removal, SetDigest, Token,
+    TokenId, agents::Registry, audit::Audit, decisions::Decisions, doors::Doors, policies::Policies,
+    remembered::Remembered,
 };
 use crate::{
-    decision::{Decision, DecisionId, Target},
+    decision::{Decision, DecisionId, Target, Verb},
     identity::Role,
     net::{NeverBlock, NeverBlockEntry, Prefix},
     policy::Policy,
@@ -11,10 +12,12 @@ use crate::{
 };
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::{net::IpAddr, ops::Bound, sync::Arc};
 
 /// The form [`Ledger::to_bytes`] writes. A change of any stored type is a new number.
-const FORMAT: u16 = 1;
+const FORMAT: u16 = 2;
+/// Format 1 ended before [`Doors`].
+const WITHOUT_DOORS: u16 = 1;
 
 /// The replicated state of a cluster.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -31,6 +34,9 @@ pub struct Ledger {
     pub(super) registry: Registry,
     pub(super) audit: Audit,
     pub(super) remembered: Remembered,
+    /// Written after the rest.
+    #[serde(skip)]
+    pub(super) doors: Doors,
     #[serde(skip)]
     pub(super) derived: Derived,
 }
@@ -135,6 +141,39 @@ impl Ledger {
         self.decisions.live.get(&id)
     }
 
+    /// Live decisions numbered above `after`, by id: the rest of a list that is read in parts.
+    pub fn decisions_after(&self, after: Option<DecisionId>) -> impl Iterator<Item = &Decision> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.decisions.live.range::<DecisionId, _>((from, Bound::Unbounded)).map(|(_, decision)| decision)
+    }
+
+    /// The one live decision with this target and verb.
+    #[must_use]
+    pub fn decision_on(&self, target: Target, verb: Verb) -> Option<&Decision> {
+        self.decisions.on(target, verb)
+    }
+
+    /// Live decisions with this verb about sources that hold `address`, the narrowest first. Takes one look-up for
+    /// each prefix length, however many decisions there are.
+    pub fn decisions_covering(&self, address: IpAddr, verb: Verb) -> impl Iterator<Item = &Decision> {
+        let longest = Prefix::host(address).prefix_len();
+        (0..=longest)
+            .rev()
+            .filter_map(move |len| self.decisions.on(Target::Source(Prefix::containing(address, len)), verb))
+    }
+
+    /// Sources that are enforced no longer, by the revision that took them off, the newest first; bounded, see
+    /// [`Self::removals_complete_after`].
+    pub fn removals(&self) -> impl Iterator<Item = &Removal> {
+        self.doors.removals().rev()
+    }
+
+    /// Every removal of a later revision is in [`Self::removals`].
+    #[must_use]
+    pub fn removals_complete_after(&self) -> u64 {
+        self.doors.complete_after()
+    }
+
     /// Live decisions about sources that share an address with `prefix`.
     pub fn decisions_overlapping(&self, prefix: &Prefix) -> impl Iterator<Item = &Decision> {
         let prefix = *prefix;
@@ -224,7 +263,7 @@ impl Ledger {
     ///
     /// Errors: none in practice; the encoder's own are passed on.
     pub fn to_bytes(&self) -> Result<Vec<u8>, LedgerError> {
-        Ok(postcard::to_stdvec(&(FORMAT, self))?)
+        Ok(postcard::to_stdvec(&(FORMAT, self, &self.doors))?)
     }
 
     /// Reads what [`Self::to_bytes`] wrote.
@@ -233,10 +272,17 @@ impl Ledger {
     /// fit each other, [`LedgerError::Encoding`] for anything else.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, LedgerError> {
         let (format, _) = postcard::take_from_bytes::<u16>(bytes)?;
-        if format != FORMAT {
+        if !matches!(format, WITHOUT_DOORS | FORMAT) {
             return Err(LedgerError::Format { found: format });
         }
         let ((_, mut ledger), rest) = postcard::take_from_bytes::<(u16, Self)>(bytes)?;
+        let rest = if format == FORMAT {
+            let (doors, rest) = postcard::take_from_bytes::<Doors>(rest)?;
+            ledger.doors = doors;
+            rest
+        } else {
+            rest
+        };
         if !rest.is_empty() {
             return Err(LedgerError::Damaged("bytes left over"));
         }

@@ -38,6 +38,34 @@ pub fn server_config(
     client_ca_pem: &str,
     require_client_cert: bool,
 ) -> Result<ServerConfig, TlsError> {
+    let mut chain = certificates("the certificate", &identity.cert_chain_pem)?;
+    // The CA goes along: a host that enrols knows only its key and has to see it in the chain.
+    for ca in certificates("the CA certificate", &identity.ca_pem)? {
+        if !chain.contains(&ca) {
+            chain.push(ca);
+        }
+    }
+    configure(chain, &identity.key_pem, client_ca_pem, require_client_cert)
+}
+
+/// Presents a certificate that somebody else's CA issued, to clients that come with a certificate of `client_ca_pem`
+/// or with none.
+///
+/// Errors: files that are no PEM, or a key that does not belong to the certificate.
+pub fn https_config(
+    cert_chain_pem: &str,
+    key_pem: &str,
+    client_ca_pem: &str,
+) -> Result<ServerConfig, TlsError> {
+    configure(certificates("the certificate", cert_chain_pem)?, key_pem, client_ca_pem, false)
+}
+
+fn configure(
+    chain: Vec<CertificateDer<'static>>,
+    key_pem: &str,
+    client_ca_pem: &str,
+    require_client_cert: bool,
+) -> Result<ServerConfig, TlsError> {
     let provider = crypto::provider();
     let mut roots = RootCertStore::empty();
     for ca in certificates("the clients' CA", client_ca_pem)? {
@@ -47,14 +75,7 @@ pub fn server_config(
     let builder = if require_client_cert { builder } else { builder.allow_unauthenticated() };
     let chain_check = builder.build().map_err(|error| TlsError::ClientCa(error.to_string()))?;
 
-    let mut chain = certificates("the certificate", &identity.cert_chain_pem)?;
-    // The CA goes along: a host that enrols knows only its key and has to see it in the chain.
-    for ca in certificates("the CA certificate", &identity.ca_pem)? {
-        if !chain.contains(&ca) {
-            chain.push(ca);
-        }
-    }
-    let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes())
+    let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
         .map_err(|_| IdentityError::Malformed { what: "the private key", why: "it is not PEM".to_owned() })?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?

@@ -51,6 +51,20 @@ fn command() -> impl Strategy<Value = Command> {
             reason: String::new()
         }),
         1 => id().prop_map(|id| Command::UnblockDecision { id, reason: String::new() }),
+        2 => (100..130_u128, proptest::collection::vec((source(), ttl()), 0..5)).prop_map(|(id, entries)| {
+            let entry = |(source, ttl_seconds): (String, u64)| ImportEntry {
+                prefix: source.parse().unwrap(),
+                ttl_seconds,
+                reason: None,
+            };
+            Command::Import(Box::new(Import {
+                first_id: DecisionId(id),
+                verb: Verb::Block,
+                kind: None,
+                reason: String::new(),
+                entries: entries.into_iter().map(entry).collect(),
+            }))
+        }),
         3 => Just(Command::Expire),
         1 => (source(), proptest::option::of(1_000_000..1_000_400_u64))
             .prop_map(|(source, expires_at)| allow(&source, expires_at)),
