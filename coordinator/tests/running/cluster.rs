@@ -26,15 +26,23 @@ use tonic::{Status, transport::Channel};
 /// Longest wait for anything that should happen soon.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
+const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
 pub(crate) struct Cluster {
     pub(crate) dir: TempDir,
     pub(crate) running: Running,
     pub(crate) owner: Identity,
     drain: Drain,
+    door: SocketAddr,
 }
 
 impl Cluster {
     pub(crate) async fn start() -> Self {
+        Self::start_with_door(ANY).await
+    }
+
+    /// With the bouncers' listener at a place of its own.
+    pub(crate) async fn start_with_door(door: SocketAddr) -> Self {
         netguard_daemon::crypto::install();
         let dir = tempfile::tempdir().unwrap();
         let init = Init {
@@ -46,22 +54,22 @@ impl Cluster {
             admin_name: "owner".into(),
         };
         let owner = setup::init(&init).unwrap();
-        Self::run(dir, owner).await
+        Self::run(dir, owner, door).await
     }
 
-    async fn run(dir: TempDir, owner: Identity) -> Self {
+    async fn run(dir: TempDir, owner: Identity, door: SocketAddr) -> Self {
         let drain = Drain::new();
-        let running = run_node(&dir.path().join("data"), drain.clone()).await;
+        let running = run_with_door(&dir.path().join("data"), drain.clone(), door).await;
         tokio::time::timeout(SOON, running.readiness.ready()).await.expect("no leader");
-        Self { dir, running, owner, drain }
+        Self { dir, running, owner, drain, door }
     }
 
     /// Stops it as SIGTERM does, and starts it again on the same files.
     pub(crate) async fn restart(self) -> Self {
-        let Self { dir, running, owner, drain } = self;
+        let Self { dir, running, owner, drain, door } = self;
         drain.start();
         running.finished().await.unwrap();
-        Self::run(dir, owner).await
+        Self::run(dir, owner, door).await
     }
 
     pub(crate) fn address(&self) -> String {
@@ -127,10 +135,14 @@ impl Cluster {
 /// Runs the node in a data directory on free ports. A node that just stopped in this same process may hold its log for a
 /// moment longer.
 pub(crate) async fn run_node(data_dir: &Path, drain: Drain) -> Running {
-    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    run_with_door(data_dir, drain, ANY).await
+}
+
+async fn run_with_door(data_dir: &Path, drain: Drain, door: SocketAddr) -> Running {
     let config = Config {
         data_dir: data_dir.to_owned(),
-        listen: Listen { agents: any, peers: any, health: any },
+        listen: Listen { agents: ANY, peers: ANY, health: ANY },
+        bouncer_listen: Some(door),
         ..Config::default()
     };
     let deadline = Instant::now() + SOON;

@@ -4,8 +4,10 @@
 
 mod access;
 mod administration;
+mod bouncers;
 mod cluster;
 mod enrolment;
+mod firewall_bouncer;
 mod messages;
 mod several;
 mod wire;
