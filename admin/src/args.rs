@@ -96,6 +96,9 @@ pub enum Command {
         what: String,
         #[arg(long, default_value = "")]
         reason: String,
+        /// Only what was imported for this reason about exactly this address or prefix; that there is none is fine
+        #[arg(long, value_name = "REASON")]
+        only: Option<String>,
     },
     /// Decisions in force
     #[command(

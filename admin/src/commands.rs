@@ -38,7 +38,12 @@ pub(crate) async fn execute(
         Command::Block { prefix, ttl, reason, throttle } => {
             decisions::block(prefix, ttl, reason, throttle, cluster, output).await
         }
-        Command::Unblock { what, reason } => decisions::unblock(what, reason, cluster, output).await,
+        Command::Unblock { what, reason, only: None } => {
+            decisions::unblock(what, reason, cluster, output).await
+        }
+        Command::Unblock { what, reason, only: Some(only) } => {
+            decisions::unblock_imported(&what, reason, &only, cluster, output).await
+        }
         Command::Blocklist { prefix, verb, origin, enforced, limit, linearizable } => {
             let asked = decisions::Asked { prefix, verb, origin, enforced, limit, linearizable };
             decisions::list(asked, cluster, output).await

@@ -1,6 +1,6 @@
 //! `block`, `unblock`, `blocklist`.
 
-use super::wire::{Decision, Written, decisions_table, hex, parse_prefix, request_id};
+use super::wire::{Decision, Written, decisions_table, hex, parse_prefix, prefix, request_id};
 use crate::{
     Failure,
     args::{OriginName, VerbName},
@@ -44,6 +44,39 @@ pub(super) async fn unblock(
     let request = UnblockRequest { what, reason, request_id: request_id()? };
     let written = cluster.call(Again::Safe, async |mut client| client.unblock(request.clone()).await).await?;
     output.show(&Written::lifting(written))
+}
+
+/// Lifts what was imported for one reason about one target, and nothing else: what was decided here by others stays.
+pub(super) async fn unblock_imported(
+    what: &str,
+    reason: String,
+    only: &str,
+    cluster: &mut Cluster,
+    output: &mut Output<'_>,
+) -> Result<(), Failure> {
+    let asked = parse_prefix(what)?;
+    let request = ListDecisionsRequest {
+        overlapping: Some(asked.clone()),
+        origin: Origin::Import.into(),
+        limit: PAGE,
+        linearizable: true,
+        ..ListDecisionsRequest::default()
+    };
+    let listed =
+        cluster.call(Again::Safe, async |mut client| client.list_decisions(request.clone()).await).await?;
+    let target = prefix(&asked);
+    let mine = listed
+        .decisions
+        .into_iter()
+        .map(Decision::from)
+        .find(|decision| decision.target == target && decision.reason == only);
+    match mine {
+        Some(decision) => unblock(decision.id, reason, cluster, output).await,
+        None => {
+            output.remark("nothing of that reason is in force there");
+            Ok(())
+        }
+    }
 }
 
 /// What `blocklist` was asked for.

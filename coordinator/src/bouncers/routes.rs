@@ -75,6 +75,7 @@ impl Bouncers {
     }
 
     /// Who asks, by its key or by its certificate.
+    #[allow(clippy::result_large_err, reason = "the error is the answer")]
     fn reader(&self, request: &Request<Incoming>, peer: &Peer) -> Result<String, Response<Body>> {
         let key = single(request.headers(), &API_KEY).map_err(|why| message(StatusCode::BAD_REQUEST, why))?;
         let ledger = self.consensus.ledger();
@@ -134,6 +135,7 @@ fn asked(ledger: &Ledger, query: &Query, now: Timestamp) -> Vec<Told> {
     }
 }
 
+#[allow(clippy::result_large_err, reason = "the error is the answer")]
 fn read_query(request: &Request<Incoming>) -> Result<Query, Response<Body>> {
     Query::read(request.uri().query().unwrap_or_default())
         .map_err(|why| message(StatusCode::BAD_REQUEST, why))
