@@ -274,7 +274,7 @@ async fn a_list_is_imported_entry_by_entry() {
     entries.extend(
         (0..2_500_u32).map(|n| entry(&std::net::Ipv4Addr::from_bits(0xc612_0000 + n).to_string(), 60)),
     );
-    let total = entries.len() as u32;
+    let total = entries.len();
     let request = ImportRequest {
         entries,
         reason: "a list".into(),
@@ -290,7 +290,7 @@ async fn a_list_is_imported_entry_by_entry() {
     let key = key(&cluster, "web-1").await;
     assert_eq!(get(door, "/v1/decisions", &key).await.1, "null", "a dry run changes nothing");
     let done = client.import(request.clone()).await.unwrap().into_inner();
-    assert_eq!((done.made, done.refused.len() as u32, done.unchanged), (2_501, total - 2_501, 0));
+    assert_eq!((done.made, done.refused.len(), done.unchanged), (2_501, total - 2_501, 0));
     assert_eq!((trial.made, &trial.refused), (done.made, &done.refused), "the trial foretold it");
     let places: Vec<u32> = done.refused.iter().map(|refused| refused.place).collect();
     assert_eq!(places, (1..14).collect::<Vec<_>>());
