@@ -23,6 +23,8 @@ pub const MAX_INPUT: usize = 64 << 20;
 pub const MAX_ENTRIES: usize = 1_000_000;
 /// Most complaints kept; the rest is counted.
 pub const MAX_COMPLAINTS: usize = 10_000;
+/// Levels of brackets in a document; what `nft` and `cscli` print has a dozen.
+const MAX_DEPTH: usize = 64;
 /// Longest line, in bytes, where lines count.
 const MAX_LINE: usize = 4_096;
 
@@ -135,6 +137,35 @@ pub fn read(format: ListFormat, input: &[u8]) -> Result<List, ListError> {
             if whole.trim_start().starts_with('{') { nft::read_json(whole) } else { nft::read(whole) }
         }
     }
+}
+
+/// Reads a JSON document (RFC 8259) of at most [`MAX_DEPTH`] levels. Duplicate keys we know, numbers out of range, lone
+/// surrogates and text after the end are errors of the parser, and refuse the whole document.
+fn document<'a, T: serde::Deserialize<'a>>(text: &'a str) -> Result<T, ListError> {
+    // The parser passes over values nobody asked for however deep they are.
+    if depth(text) > MAX_DEPTH {
+        return Err(ListError::Json(format!("it is nested deeper than {MAX_DEPTH} levels")));
+    }
+    serde_json::from_str(text).map_err(|error| ListError::Json(error.to_string()))
+}
+
+/// The deepest nesting of brackets outside strings.
+fn depth(text: &str) -> usize {
+    let (mut now, mut deepest, mut quoted, mut escaped) = (0_usize, 0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'[' | b'{' if !quoted => {
+                now += 1;
+                deepest = deepest.max(now);
+            }
+            b']' | b'}' if !quoted => now = now.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 /// Calls `take` for each line that can be read, with its number from 1.

@@ -48,7 +48,10 @@ impl Fail2ban {
                 at("f2b.pid")
             ),
         );
-        file("filter.d/lab.conf", "[Definition]\nfailregex = ^ ?login failed from <HOST>$\n".to_owned());
+        file(
+            "filter.d/lab.conf",
+            "[Definition]\nfailregex = ^\\s*login failed from <HOST>$\ndatepattern = ^EPOCH\n".to_owned(),
+        );
         file(
             "jail.conf",
             format!(
@@ -143,11 +146,12 @@ async fn a_ban_of_fail2ban_is_a_decision_and_an_unban_lifts_it() {
     let admin = format!("{} --server {address} --identity {}", program.display(), init.admin_dir.display());
     let fail2ban = tokio::task::block_in_place(|| Fail2ban::start(dir.path(), &admin));
 
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
     let mut lines = String::new();
     // The second source is none, and neither a shell nor we take it for one.
     for source in [BANNED, "$(touch pwned)", "203.0.113.1;reboot"] {
         for _ in 0..4 {
-            writeln!(lines, "login failed from {source}").unwrap();
+            writeln!(lines, "{now} login failed from {source}").unwrap();
         }
     }
     let mut log = fs::File::options().append(true).open(dir.path().join("service.log")).unwrap();

@@ -1,6 +1,6 @@
 //! Our own export, and CrowdSec's `cscli decisions list -o json`.
 
-use super::{List, ListError, seconds};
+use super::{List, ListError, document, seconds};
 use crate::moment;
 use serde::Deserialize;
 
@@ -55,14 +55,12 @@ impl From<Decision> for Item {
     }
 }
 
-/// Duplicate keys, numbers out of range, lone surrogates, text after the end and depth past 128 are errors of the
-/// parser, and refuse the whole document.
 pub(super) fn read(input: &str) -> Result<List, ListError> {
     let items = match input.trim_start().chars().next() {
-        Some('[') => parse::<Vec<Item>>(input)?,
-        Some('{') => parse::<Document>(input)?.decisions.unwrap_or_default(),
+        Some('[') => document::<Vec<Item>>(input)?,
+        Some('{') => document::<Document>(input)?.decisions.unwrap_or_default(),
         // What `cscli` prints when there is nothing.
-        _ => parse::<Option<Vec<Item>>>(input)?.unwrap_or_default(),
+        _ => document::<Option<Vec<Item>>>(input)?.unwrap_or_default(),
     };
     let mut list = List::default();
     let now = moment::now();
@@ -75,10 +73,6 @@ pub(super) fn read(input: &str) -> Result<List, ListError> {
         }
     }
     Ok(list)
-}
-
-fn parse<'a, T: Deserialize<'a>>(input: &'a str) -> Result<T, ListError> {
-    serde_json::from_str(input).map_err(|error| ListError::Json(error.to_string()))
 }
 
 fn one(list: &mut List, place: u32, item: Item, now: u64) -> Result<(), ListError> {

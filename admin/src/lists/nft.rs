@@ -1,6 +1,6 @@
 //! Sets as `nft list set` and `nft -j list set` show them.
 
-use super::{List, ListError, range, seconds};
+use super::{List, ListError, document, range, seconds};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -90,10 +90,8 @@ struct Detailed {
 
 /// The JSON form (libnftables-json(5)).
 pub(super) fn read_json(input: &str) -> Result<List, ListError> {
-    let document: Document =
-        serde_json::from_str(input).map_err(|error| ListError::Json(error.to_string()))?;
-    let elements =
-        document.nftables.into_iter().flat_map(BTreeMap::into_values).flat_map(|object| object.elem);
+    let whole: Document = document(input)?;
+    let elements = whole.nftables.into_iter().flat_map(BTreeMap::into_values).flat_map(|object| object.elem);
     let mut list = List::default();
     for (place, element) in (1_u32..).zip(elements) {
         let (value, ttl, comment) = match element {
