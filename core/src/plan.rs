@@ -13,10 +13,12 @@
 
 mod desired;
 mod diff;
+mod elements;
 pub mod layout;
 
-pub use desired::Desired;
+pub use desired::{Desired, Gathered};
 pub use diff::{Action, Actual, EXPIRY_TOLERANCE};
+pub use elements::Elements;
 pub use layout::{Layout, NotEffective, Scope};
 
 use crate::{

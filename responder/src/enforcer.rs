@@ -30,6 +30,9 @@ use std::{
 /// A transaction that the firewall refuses because it changed meanwhile is planned anew from what it holds, so often.
 const ATTEMPTS: usize = 3;
 
+/// From so many changes at once on, the whole firewall is read back.
+const READ_ALL_FROM: usize = 10_000;
+
 /// The firewall's side of a responder.
 #[derive(Debug)]
 pub struct Enforcer<B> {
@@ -158,14 +161,12 @@ impl<B: Backend> Enforcer<B> {
 
     /// One transaction and its reading back. `Ok(false)`: something is missing, and another attempt may help.
     async fn attempt(&mut self, now: Timestamp, attempt: usize) -> Result<bool, BackendError> {
-        // Its own timeout took it by now.
-        self.actual.elements.retain(|_, expires_at| *expires_at > now);
         let scope = if self.resync { Scope::All } else { Scope::Touched(&self.touched) };
         let layout = Layout::within(self.mirror.desired(), now, scope, |element| self.refuses(element));
         let actions = layout.diff(&self.actual);
         if !actions.is_empty() {
             self.backend.apply(&actions, now).await?;
-            self.read_back(&actions, now).await?;
+            self.read_back(actions, now).await?;
         }
         let missing: Vec<Element> = layout.missing(&self.actual).collect();
         if !missing.is_empty() && attempt < ATTEMPTS {
@@ -178,18 +179,26 @@ impl<B: Backend> Enforcer<B> {
             self.resync = true;
             return Ok(false);
         }
+        let absent: BTreeSet<&Element> = missing.iter().collect();
         let present: Vec<Element> =
-            layout.elements().keys().filter(|element| !missing.contains(element)).copied().collect();
+            layout.elements().keys().filter(|element| !absent.contains(element)).copied().collect();
         let idle = self.backend.without_effect(&present).await;
         self.note(&layout, &missing, idle);
         Ok(true)
     }
 
     /// From the firewall itself: what it holds now of what was just changed.
-    async fn read_back(&mut self, actions: &[Action], now: Timestamp) -> Result<(), BackendError> {
+    async fn read_back(&mut self, actions: Vec<Action>, now: Timestamp) -> Result<(), BackendError> {
+        if actions.len() >= READ_ALL_FROM {
+            // Much changed: reading all of it costs less than asking for each, and what was known before may go.
+            drop(actions);
+            self.actual = Actual::default();
+            self.open(now).await?;
+            return Ok(());
+        }
         let mut changed = BTreeSet::new();
         for action in actions {
-            match *action {
+            match action {
                 // A rate is part of a rule; a listing shows it.
                 Action::SetThrottle { per_minute } => self.actual.throttle_per_minute = Some(per_minute),
                 Action::Add { element, .. } | Action::Extend { element, .. } | Action::Remove { element } => {
@@ -286,7 +295,7 @@ impl<B: Backend> Enforcer<B> {
             // What was decided and has not expired is put back; nothing new is, since nothing new is known.
             let put = async {
                 self.backend.apply(&actions, now).await?;
-                self.read_back(&actions, now).await
+                self.read_back(actions, now).await
             };
             if let Err(error) = put.await {
                 tracing::warn!(%error, "the firewall did not take back what it had");

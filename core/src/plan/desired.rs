@@ -1,12 +1,66 @@
 use super::Element;
 use crate::{
-    decision::{Target, Verb},
+    decision::{DecisionId, Target, Verb},
     ledger::{Change, Entry},
     net::{NeverBlock, NeverBlockEntry, Prefix},
     policy::Policy,
     time::Timestamp,
+    trace::TraceParent,
 };
 use std::collections::BTreeMap;
+
+/// What is kept of an entry besides its element: a responder may hold a million.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Wanted {
+    /// As bytes, since the number would be aligned to 16.
+    decision: [u8; 16],
+    expires_at: Timestamp,
+    revision: u64,
+}
+
+impl From<&Entry> for Wanted {
+    fn from(entry: &Entry) -> Self {
+        Self {
+            decision: entry.decision.0.to_ne_bytes(),
+            expires_at: entry.expires_at,
+            revision: entry.revision,
+        }
+    }
+}
+
+impl Wanted {
+    /// The entry, but for its trace, which ended with its coming here.
+    fn of(self, element: &Element) -> Entry {
+        Entry {
+            decision: DecisionId(u128::from_ne_bytes(self.decision)),
+            verb: element.verb,
+            target: element.target,
+            expires_at: self.expires_at,
+            trace: TraceParent::default(),
+            revision: self.revision,
+        }
+    }
+}
+
+/// Entries on their way into a [`Desired`]: the parts of a snapshot that came so far.
+#[derive(Debug, Clone, Default)]
+pub struct Gathered(Vec<(Element, Wanted)>);
+
+impl Gathered {
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn extend(&mut self, entries: impl IntoIterator<Item = Entry>) {
+        self.0.extend(entries.into_iter().map(|entry| (Element::of(&entry), Wanted::from(&entry))));
+    }
+}
 
 /// Verb, whether IPv4, and length of a prefix.
 type Length = (Verb, bool, u8);
@@ -21,7 +75,7 @@ fn length(element: &Element) -> Option<Length> {
 /// What the cluster wants enforced, at one revision, with the never-block list it sent and the host's own.
 #[derive(Debug, Clone)]
 pub struct Desired {
-    entries: BTreeMap<Element, Entry>,
+    entries: BTreeMap<Element, Wanted>,
     /// How many entries there are of each prefix length in use, so that finding what is around an address asks for
     /// these lengths only.
     lengths: BTreeMap<Length, usize>,
@@ -84,11 +138,11 @@ impl Desired {
 
     pub fn put(&mut self, entry: Entry) -> Option<Entry> {
         let element = Element::of(&entry);
-        let before = self.entries.insert(element, entry);
+        let before = self.entries.insert(element, Wanted::from(&entry));
         if let (None, Some(length)) = (&before, length(&element)) {
             *self.lengths.entry(length).or_default() += 1;
         }
-        before
+        before.map(|before| before.of(&element))
     }
 
     pub fn remove(&mut self, verb: Verb, target: Target) -> Option<Entry> {
@@ -102,7 +156,17 @@ impl Desired {
                 self.lengths.remove(&length);
             }
         }
-        Some(before)
+        Some(before.of(&element))
+    }
+
+    /// Wants these entries and no others. The old ones go first, so that never both take memory.
+    pub fn replace(&mut self, entries: Gathered) {
+        self.entries = BTreeMap::new();
+        self.entries = entries.0.into_iter().collect();
+        self.lengths = BTreeMap::new();
+        for length in self.entries.keys().filter_map(length) {
+            *self.lengths.entry(length).or_default() += 1;
+        }
     }
 
     /// What must not be blocked on this host, whatever the cluster says: own addresses, gateways, resolvers …
@@ -137,8 +201,9 @@ impl Desired {
         self.throttle_per_minute
     }
 
-    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.values()
+    /// In order; without their traces.
+    pub fn entries(&self) -> impl Iterator<Item = Entry> {
+        self.entries.iter().map(|(element, wanted)| wanted.of(element))
     }
 
     #[must_use]
@@ -152,24 +217,24 @@ impl Desired {
     }
 
     #[must_use]
-    pub fn entry(&self, element: &Element) -> Option<&Entry> {
-        self.entries.get(element)
+    pub fn entry(&self, element: &Element) -> Option<Entry> {
+        self.entries.get(element).map(|wanted| wanted.of(element))
     }
 
     /// The entries an element serves: its own, and those within it that it covers, which have no element of their own.
-    pub fn served_by(&self, element: &Element) -> impl Iterator<Item = &Entry> {
+    pub fn served_by(&self, element: &Element) -> impl Iterator<Item = Entry> {
         let until = self.entry(element).map(|entry| entry.expires_at);
         self.within(element).filter(move |entry| Some(entry.expires_at) <= until)
     }
 
     /// The entries of the element's verb whose target lies within its target, the same included, widest first.
-    pub fn within(&self, element: &Element) -> impl Iterator<Item = &Entry> {
+    pub fn within(&self, element: &Element) -> impl Iterator<Item = Entry> {
         // Prefixes are ordered by address, then length: whatever lies within one follows it.
-        self.entries.range(*element..=element.last_within()).map(|(_, entry)| entry)
+        self.entries.range(*element..=element.last_within()).map(|(element, wanted)| wanted.of(element))
     }
 
     /// The entries of the element's verb whose target contains its target, the same not included, narrowest first.
-    pub(super) fn around(&self, element: &Element) -> impl Iterator<Item = &Entry> {
+    pub(super) fn around(&self, element: &Element) -> impl Iterator<Item = Entry> {
         let prefix = match element.target {
             Target::Source(prefix) => Some((element.verb, prefix)),
             Target::Service(_) => None,
@@ -178,7 +243,7 @@ impl Desired {
             let (from, to) = ((verb, prefix.is_ipv4(), 0), (verb, prefix.is_ipv4(), prefix.prefix_len()));
             self.lengths.range(from..to).rev().filter_map(move |(&(_, _, len), _)| {
                 let wider = Prefix::containing(prefix.address(), len);
-                self.entries.get(&Element { verb, target: Target::Source(wider) })
+                self.entry(&Element { verb, target: Target::Source(wider) })
             })
         })
     }

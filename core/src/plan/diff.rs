@@ -46,11 +46,11 @@ impl Layout {
         if actual.throttle_per_minute != Some(self.throttle_per_minute) {
             actions.push(Action::SetThrottle { per_minute: self.throttle_per_minute });
         }
-        for (&element, &expires_at) in &self.elements {
-            match actual.elements.get(&element) {
+        for (&element, &expires_at) in self.elements.iter() {
+            match self.held(actual, &element) {
                 None => actions.push(Action::Add { element, expires_at }),
-                Some(&held) if !differ(held, expires_at) => {}
-                Some(&held) if held < expires_at => actions.push(Action::Extend { element, expires_at }),
+                Some(held) if !differ(held, expires_at) => {}
+                Some(held) if held < expires_at => actions.push(Action::Extend { element, expires_at }),
                 Some(_) => shorter.push(Action::Extend { element, expires_at }),
             }
         }
@@ -65,17 +65,25 @@ impl Layout {
         self.elements
             .iter()
             .filter(|&(element, &expires_at)| {
-                actual.elements.get(element).is_none_or(|&held| differ(held, expires_at))
+                self.held(actual, element).is_none_or(|held| differ(held, expires_at))
             })
             .map(|(&element, _)| element)
     }
 
+    fn held(&self, actual: &Actual, element: &Element) -> Option<Timestamp> {
+        actual.elements.get(element).copied().filter(|expires_at| *expires_at > self.now)
+    }
+
     /// What is held of what this layout speaks for.
     fn held_in_scope<'a>(&'a self, actual: &'a Actual) -> Box<dyn Iterator<Item = Element> + 'a> {
-        let Some(regions) = &self.regions else { return Box::new(actual.elements.keys().copied()) };
-        Box::new(regions.iter().flat_map(move |region| {
-            actual.elements.range(*region..=region.last_within()).map(|(&element, _)| element)
-        }))
+        let held =
+            |(element, expires_at): (&Element, &Timestamp)| (*expires_at > self.now).then_some(*element);
+        let Some(regions) = &self.regions else { return Box::new(actual.elements.iter().filter_map(held)) };
+        Box::new(
+            regions.iter().flat_map(move |region| {
+                actual.elements.range(*region..=region.last_within()).filter_map(held)
+            }),
+        )
     }
 }
 

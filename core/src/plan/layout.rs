@@ -9,13 +9,13 @@
 //!
 //! Two halves of one prefix with the same expiry are *not* joined into it (`docs/adr/0006-one-set-per-length.md`).
 
-use super::{Desired, Element};
+use super::{Desired, Element, Elements};
 use crate::{
     decision::{DecisionId, Target},
     ledger::Entry,
     time::Timestamp,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// What part of everything a plan looks at.
 #[derive(Debug, Clone, Copy)]
@@ -37,10 +37,12 @@ pub struct NotEffective {
 /// What the firewall should hold, within a scope.
 #[derive(Debug, Clone, Default)]
 pub struct Layout {
-    pub(super) elements: BTreeMap<Element, Timestamp>,
+    pub(super) elements: Elements,
     /// Parts of the firewall this layout speaks for, none within another; `None`: all of it.
     pub(super) regions: Option<BTreeSet<Element>>,
     pub(super) throttle_per_minute: u32,
+    /// What expired by then is not held any more, whatever a listing of before says.
+    pub(super) now: Timestamp,
     not_effective: Vec<NotEffective>,
 }
 
@@ -64,20 +66,20 @@ impl Layout {
             Scope::All => (admission.lay(desired.entries(), None, &mut not_effective).collect(), None),
             Scope::Touched(touched) => {
                 let regions = outermost(touched);
-                let mut elements = BTreeMap::new();
+                let mut elements = Vec::new();
                 for region in &regions {
                     let covered_until = admission.covered_until(region);
                     elements.extend(admission.lay(desired.within(region), covered_until, &mut not_effective));
                 }
-                (elements, Some(regions))
+                (elements.into_iter().collect(), Some(regions))
             }
         };
-        Self { elements, regions, throttle_per_minute: desired.throttle_per_minute(), not_effective }
+        Self { elements, regions, throttle_per_minute: desired.throttle_per_minute(), now, not_effective }
     }
 
     /// What should be held, and until when.
     #[must_use]
-    pub fn elements(&self) -> &BTreeMap<Element, Timestamp> {
+    pub fn elements(&self) -> &Elements {
         &self.elements
     }
 
@@ -125,7 +127,7 @@ impl<'a, F: Fn(&Element) -> Option<String>> Admission<'a, F> {
             .filter(|entry| {
                 self.desired.held_until(entry) > self.now && self.refusal(&Element::of(entry)).is_none()
             })
-            .map(|entry| self.desired.held_until(entry))
+            .map(|entry| self.desired.held_until(&entry))
             .max()
     }
 
@@ -133,18 +135,18 @@ impl<'a, F: Fn(&Element) -> Option<String>> Admission<'a, F> {
     /// all of them already.
     fn lay(
         &'a self,
-        entries: impl Iterator<Item = &'a Entry> + 'a,
+        entries: impl Iterator<Item = Entry> + 'a,
         covered_until: Option<Timestamp>,
         not_effective: &'a mut Vec<NotEffective>,
     ) -> impl Iterator<Item = (Element, Timestamp)> + 'a {
         // Those laid out around the entry at hand, widest first; each ends later than all around it.
         let mut around: Vec<(Element, Timestamp)> = Vec::new();
         entries.filter_map(move |entry| {
-            let expires_at = self.desired.held_until(entry);
+            let expires_at = self.desired.held_until(&entry);
             if expires_at <= self.now {
                 return None;
             }
-            let element = Element::of(entry);
+            let element = Element::of(&entry);
             while around.pop_if(|(wider, _)| !wider.contains(&element)).is_some() {}
             let covered = around.last().map(|&(_, expires_at)| expires_at).max(covered_until);
             if covered >= Some(expires_at) {

@@ -208,7 +208,7 @@ fn any_entries() -> impl Strategy<Value = Vec<(Element, Timestamp)>> {
 /// What a firewall may hold: whatever came before.
 fn any_actual() -> impl Strategy<Value = Actual> {
     (any_entries(), prop::option::of(1u32..100)).prop_map(|(entries, throttle_per_minute)| Actual {
-        elements: entries.into_iter().collect(),
+        elements: entries.into_iter().filter(|(_, expires_at)| *expires_at > NOW).collect(),
         throttle_per_minute,
     })
 }
@@ -239,6 +239,18 @@ fn held_until(actual: &Actual, verb: Verb, address: Prefix) -> Option<Timestamp>
         .filter(|(element, _)| element.overlaps(&Element { verb, target: Target::Source(address) }))
         .map(|(_, &expires_at)| expires_at)
         .max()
+}
+
+#[test]
+fn what_expired_since_it_was_listed_is_not_held() {
+    let (gone, back) = (Element::block(prefix("192.0.2.1")), Element::block(prefix("192.0.2.2")));
+    let actual = Actual { elements: [(gone, NOW), (back, NOW)].into(), throttle_per_minute: Some(20) };
+    for touched in [None, Some([gone, back].into())] {
+        let scope = touched.as_ref().map_or(Scope::All, Scope::Touched);
+        let layout = Layout::of(&desired(&[(back, at(60))]), NOW, scope);
+        assert_eq!(layout.diff(&actual), [Action::Add { element: back, expires_at: at(60) }]);
+        assert_eq!(layout.missing(&actual).collect::<Vec<_>>(), [back]);
+    }
 }
 
 proptest! {

@@ -33,7 +33,7 @@ use netguard_core::{
     subject::Service,
     time::Timestamp,
 };
-use netlink::Netlink;
+use netlink::{Netlink, RawElement};
 use room::Room;
 use ruleset::{OFF_TABLE, Shape, TABLE, UNTRACK};
 use sets::Set;
@@ -182,11 +182,15 @@ impl Nftables {
 
     /// All elements in the sets that stand.
     fn read_all(&mut self, listing: &Listing, now: Timestamp) -> Result<Elements, BackendError> {
-        let mut elements = BTreeMap::new();
+        let mut elements = Vec::new();
         for set in Set::ALWAYS.iter().copied().chain(listing.prefix_sets()) {
             // A set of another type holds nothing of ours.
-            elements.append(&mut self.held_in(set, now)?);
+            let netlink = self.netlink()?;
+            let read = |raw: RawElement<'_>| Some((set.element(raw.key)?, raw.until(now)));
+            elements.append(&mut netlink.dump(&set.name(), read).map_err(unread)?);
         }
+        // Built at once from what is in order, a map has no room left over in it.
+        let mut elements: Elements = elements.into_iter().collect();
         for set in listing.interval_sets() {
             let bounds = self.netlink()?.dump(set.name, |raw| set.bound(raw, now)).map_err(unread)?;
             elements.extend(set.elements(&bounds));

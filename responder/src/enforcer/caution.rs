@@ -72,9 +72,10 @@ impl<B: Backend> Enforcer<B> {
         self.open(now).await?;
         let actions: Vec<_> =
             self.actual.elements.keys().map(|element| Action::Remove { element: *element }).collect();
+        let held = actions.len();
         self.backend.apply(&actions, now).await?;
-        self.read_back(&actions, now).await?;
+        self.read_back(actions, now).await?;
         self.metrics.held(self.actual.elements.len(), 0);
-        Ok(actions.len())
+        Ok(held)
     }
 }

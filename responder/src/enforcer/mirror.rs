@@ -1,10 +1,11 @@
 use netguard_core::{
     ledger::{Change, Entry, SetDigest},
-    plan::{Desired, Element},
+    net::NeverBlockEntry,
+    plan::{Desired, Element, Gathered},
 };
 use netguard_proto::convert::{Delta, SnapshotPart};
 
-/// Entries a snapshot may have: ten times what a ledger is made for, some hundreds of MiB.
+/// Entries a snapshot may have: ten times what a ledger is made for. A responder takes less than 200 MiB for them.
 const MAX_ENTRIES: usize = 1_000_000;
 
 /// Where in the ledger's history a responder stands.
@@ -24,10 +25,12 @@ pub struct Mirror {
 }
 
 /// A snapshot of which the last part is not there yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Incoming {
     position: Position,
-    whole: SnapshotPart,
+    entries: Gathered,
+    never_block: Vec<NeverBlockEntry>,
+    throttle_per_minute: Option<u32>,
 }
 
 /// What a message did.
@@ -98,40 +101,34 @@ impl Mirror {
     /// Takes one part of a snapshot. With the last one it replaces everything.
     pub fn snapshot(&mut self, part: SnapshotPart) -> Result<Outcome, Resubscribe> {
         let position = Position { ledger_id: part.ledger_id.clone(), revision: part.revision };
-        let incoming = match self.incoming.take() {
-            None => Incoming { position, whole: part },
-            Some(mut incoming) => {
-                if incoming.position != position
-                    || incoming.whole.entries.len() + part.entries.len() > MAX_ENTRIES
-                    || incoming.whole.never_block.len() + part.never_block.len() > MAX_ENTRIES
-                {
-                    return Err(Resubscribe::Snapshot);
-                }
-                incoming.whole.entries.extend(part.entries);
-                incoming.whole.never_block.extend(part.never_block);
-                incoming.whole.throttle_per_minute =
-                    part.throttle_per_minute.or(incoming.whole.throttle_per_minute);
-                incoming.whole.last = part.last;
-                incoming
-            }
-        };
-        if !incoming.whole.last {
+        let mut incoming = self.incoming.take().unwrap_or_else(|| Incoming {
+            position: position.clone(),
+            entries: Gathered::default(),
+            never_block: Vec::new(),
+            throttle_per_minute: None,
+        });
+        if incoming.position != position
+            || incoming.entries.len() + part.entries.len() > MAX_ENTRIES
+            || incoming.never_block.len() + part.never_block.len() > MAX_ENTRIES
+        {
+            return Err(Resubscribe::Snapshot);
+        }
+        incoming.entries.extend(part.entries);
+        incoming.never_block.extend(part.never_block);
+        incoming.throttle_per_minute = part.throttle_per_minute.or(incoming.throttle_per_minute);
+        if !part.last {
             self.incoming = Some(incoming);
             return Ok(Outcome::Waiting);
         }
-        let Incoming { position, whole } = incoming;
-        let mut desired = Desired::default();
-        desired.set_host_never_block(self.desired.host_never_block().to_vec());
-        desired.set_horizon(self.desired.horizon());
-        desired.change(Change::NeverBlock(whole.never_block));
-        if let Some(rate) = whole.throttle_per_minute {
-            desired.change(Change::ThrottlePerMinute(rate));
+        let Incoming { position, entries, never_block, throttle_per_minute } = incoming;
+        self.desired.replace(entries);
+        self.desired.change(Change::NeverBlock(never_block));
+        let rate = throttle_per_minute.unwrap_or_else(|| Desired::default().throttle_per_minute());
+        self.desired.change(Change::ThrottlePerMinute(rate));
+        self.digest = SetDigest::default();
+        for entry in self.desired.entries() {
+            self.digest.insert(&entry);
         }
-        for entry in whole.entries {
-            desired.put(entry);
-        }
-        self.digest = SetDigest::of(desired.entries());
-        self.desired = desired;
         self.position = Some(position);
         Ok(Outcome::ChangedAll)
     }
