@@ -11,10 +11,11 @@ use opentelemetry::{
 use opentelemetry_otlp::WithExportConfig as _;
 use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
 use serde::Deserialize;
-use std::{fmt, io::IsTerminal as _, time::Duration};
+use std::{fmt, io, time::Duration};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::{
-    EnvFilter, Layer, filter::filter_fn, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+    EnvFilter, Layer, filter::filter_fn, fmt::MakeWriter, layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
 };
 
 /// The name of the W3C header and of the gRPC metadata key.
@@ -71,19 +72,63 @@ pub fn init(service: &'static str, config: &TelemetryConfig) -> anyhow::Result<T
     let filter = EnvFilter::builder().parse(filter).with_context(|| {
         format!("telemetry.log: `{filter}` is no log filter; write it like `info` or `netguard_sensor=debug`")
     })?;
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(config.log_format == LogFormat::Text && std::io::stderr().is_terminal());
-    let lines = match config.log_format {
-        LogFormat::Text => lines.with_filter(filter).boxed(),
-        LogFormat::Json => lines.json().with_filter(filter).boxed(),
-    };
     tracing_subscriber::registry()
-        .with(lines)
+        .with(lines(config.log_format, std::io::stderr).with_filter(filter))
         .with(spans(&provider, service))
         .try_init()
         .map_err(|_| anyhow!("telemetry was started twice in this process"))?;
     Ok(TelemetryGuard { provider })
+}
+
+/// Log lines, each on one line and without a character that a terminal obeys, whatever is written into them. That
+/// leaves no room for colours.
+fn lines<S, W>(format: LogFormat, writer: W) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: tracing::Subscriber + for<'span> tracing_subscriber::registry::LookupSpan<'span>,
+    W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+{
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Plain(writer));
+    match format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().boxed(),
+    }
+}
+
+/// Escapes control characters in all that is written: quoted fields come escaped, those shown as they are do not.
+struct Plain<W>(W);
+
+impl<'writer, W: MakeWriter<'writer>> MakeWriter<'writer> for Plain<W> {
+    type Writer = Plain<W::Writer>;
+
+    fn make_writer(&'writer self) -> Self::Writer {
+        Plain(self.0.make_writer())
+    }
+}
+
+impl<W: io::Write> io::Write for Plain<W> {
+    /// One event comes as one piece that ends in a line feed.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let (event, end) = match bytes.split_last() {
+            Some((b'\n', event)) => (event, "\n"),
+            _ => (bytes, ""),
+        };
+        let text = String::from_utf8_lossy(event);
+        let mut plain = String::with_capacity(bytes.len());
+        for character in text.chars() {
+            if character.is_control() {
+                plain.extend(character.escape_default());
+            } else {
+                plain.push(character);
+            }
+        }
+        plain.push_str(end);
+        self.0.write_all(plain.as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 fn provider(service: &'static str, endpoint: Option<&str>) -> anyhow::Result<SdkTracerProvider> {
@@ -164,6 +209,38 @@ mod tests {
         let provider = provider("test", None).unwrap();
         let subscriber = tracing_subscriber::registry().with(spans(&provider, "test"));
         tracing::subscriber::with_default(subscriber, test)
+    }
+
+    #[test]
+    fn what_comes_from_elsewhere_cannot_play_with_the_log() {
+        #[derive(Clone, Default)]
+        struct Paper(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+        impl std::io::Write for Paper {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().unwrap().extend(bytes);
+                Ok(bytes.len())
+            }
+
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let hostile = "a\u{1b}[2J\u{1b}]0;x\u{7}\r\n2026-01-01 INFO fake: \"logged in\"\0";
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let paper = Paper::default();
+            let writer = paper.clone();
+            let log = tracing_subscriber::registry().with(lines(format, move || writer.clone()));
+            tracing::subscriber::with_default(log, || {
+                tracing::warn!(agent = hostile, "refused");
+                tracing::warn!(agent = ?hostile, error = %hostile, "refused: {hostile}");
+            });
+            let written = String::from_utf8(paper.0.lock().unwrap().clone()).unwrap();
+            assert!(!written.contains(['\u{1b}', '\u{7}', '\0']), "{format:?}: {written:?}");
+            assert_eq!(written.lines().count(), 2, "{written}");
+            if format == LogFormat::Json {
+                assert!(written.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()));
+            }
+        }
     }
 
     #[test]

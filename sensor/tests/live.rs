@@ -15,7 +15,7 @@ use netguard_sensor::{
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::{
     env, fs,
-    io::Read as _,
+    io::{Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     os::fd::AsFd as _,
     process::{self, Command},
@@ -27,11 +27,15 @@ use tokio::sync::mpsc;
 const DEADLINE: Duration = Duration::from_secs(20);
 const OUTSIDE: &str = "10.77.0.1";
 const HOST: &str = "10.77.0.2";
+/// Pairs of interfaces that come and go, as containers' do.
+const MANY: usize = 100;
 
 /// Two namespaces joined by a veth pair; gone when dropped, also after a failure.
 struct World {
     outside: String,
     host: String,
+    /// Where an interface can be put away.
+    elsewhere: String,
 }
 
 impl World {
@@ -40,6 +44,7 @@ impl World {
         let world = Self {
             outside: format!("ng-sensor-{name}-o-{}", process::id()),
             host: format!("ng-sensor-{name}-h-{}", process::id()),
+            elsewhere: format!("ng-sensor-{name}-e-{}", process::id()),
         };
         if !run(&["netns", "add", &world.outside]) {
             assert!(env::var_os("CI").is_none(), "no network namespaces: root and iproute2 are needed");
@@ -47,6 +52,7 @@ impl World {
             return None;
         }
         let made = run(&["netns", "add", &world.host])
+            && run(&["netns", "add", &world.elsewhere])
             && run(&[
                 "link",
                 "add",
@@ -75,11 +81,23 @@ impl Drop for World {
     fn drop(&mut self) {
         run(&["netns", "del", &self.outside]);
         run(&["netns", "del", &self.host]);
+        run(&["netns", "del", &self.elsewhere]);
     }
 }
 
 fn run(arguments: &[&str]) -> bool {
     Command::new("ip").args(arguments).output().is_ok_and(|output| output.status.success())
+}
+
+/// Many commands of `ip`, one a line.
+fn batch(namespace: &str, lines: &str) {
+    let mut ip = Command::new("ip")
+        .args(["-n", namespace, "-batch", "-"])
+        .stdin(process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    ip.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    assert!(ip.wait().unwrap().success());
 }
 
 /// Runs in a thread that lives in the namespace; threads it starts live there too.
@@ -156,17 +174,64 @@ fn a_connect_scan_is_measured_on_a_live_interface_also_after_it_was_down() {
     // Down and up again: the capture comes back by itself.
     assert!(run(&["-n", &world.host, "link", "set", "eth0", "down"]));
     assert!(run(&["-n", &world.host, "link", "set", "eth0", "up"]));
+    until_seen_again(&world, &mut cuts);
+    capture.stop();
+}
+
+/// Knocks at a closed port until the capture tells of it; what it told before does not count.
+fn until_seen_again(world: &World, cuts: &mut mpsc::Receiver<Cut>) {
+    while cuts.try_recv().is_ok() {}
     let began = Instant::now();
     loop {
         assert!(began.elapsed() < DEADLINE, "the capture did not come back");
         inside(&world.outside, || connect(7000));
         while let Ok(cut) = cuts.try_recv() {
             if cut.records.iter().any(|record| record.counters.get(Fact::Refused) > 0) {
-                capture.stop();
                 return;
             }
         }
     }
+}
+
+#[test]
+fn an_interface_may_change_its_size_name_and_namespace_among_many_others() {
+    let Some(world) = World::make("change") else { return };
+    let (sender, mut cuts) = mpsc::channel(64);
+    let metrics = CaptureMetrics::new(Dropped::unregistered());
+    let settings = PipelineSettings::live(OwnNetworks::Known(Own::default()), 7);
+    let capture =
+        inside(&world.host, || Capture::start(&["eth0".to_owned()], &settings, &sender, &metrics)).unwrap();
+    let on_host = |line: &str| {
+        let arguments: Vec<_> = ["-n", &world.host].into_iter().chain(line.split(' ')).collect();
+        assert!(run(&arguments), "ip {line}");
+    };
+    until_seen_again(&world, &mut cuts);
+
+    on_host("link set eth0 mtu 1280");
+    until_seen_again(&world, &mut cuts);
+
+    on_host("link set eth0 down");
+    on_host("link set eth0 name lan0");
+    on_host("link set lan0 up");
+    // Gone by the name it is known by: the capture waits for it, and takes nothing else for it.
+    on_host("link set lan0 down");
+    on_host("link set lan0 name eth0");
+    on_host("link set eth0 up");
+    until_seen_again(&world, &mut cuts);
+
+    on_host(&format!("link set eth0 netns {}", world.elsewhere));
+    assert!(run(&["-n", &world.elsewhere, "link", "set", "eth0", "netns", &world.host]));
+    on_host(&format!("addr add {HOST}/24 dev eth0"));
+    on_host("link set eth0 up");
+    until_seen_again(&world, &mut cuts);
+
+    let many: String = (0..MANY).map(|n| format!("link add ng{n} type veth peer name ngp{n}\n")).collect();
+    let gone: String = (0..MANY).map(|n| format!("link del ng{n}\n")).collect();
+    batch(&world.host, &many);
+    until_seen_again(&world, &mut cuts);
+    batch(&world.host, &gone);
+    until_seen_again(&world, &mut cuts);
+    capture.stop();
 }
 
 #[test]

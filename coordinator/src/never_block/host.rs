@@ -8,6 +8,8 @@ use std::{
 
 /// Set in a route's flags when it goes over a gateway: RTF_GATEWAY, linux/route.h.
 const ROUTE_OVER_GATEWAY: u32 = 0x0002;
+/// There on every host that has `/proc`.
+const IPV4_ROUTES: &str = "proc/net/route";
 /// Most bytes read of any of these files: a full Internet table would be more, and has no place here.
 const MAX_FILE_BYTES: usize = 4 << 20;
 
@@ -19,7 +21,7 @@ pub fn host_entries(root: &Path) -> (Vec<NeverBlockEntry>, Vec<String>) {
     type Source = (&'static str, &'static str, fn(&str) -> Vec<IpAddr>);
     // systemd-resolved stands in resolv.conf as 127.0.0.53; its own file names the real servers.
     const SOURCES: [Source; 6] = [
-        ("proc/net/route", "gateway", gateways_v4),
+        (IPV4_ROUTES, "gateway", gateways_v4),
         ("proc/net/ipv6_route", "gateway", gateways_v6),
         ("etc/resolv.conf", "resolver", resolvers),
         ("run/systemd/resolve/resolv.conf", "resolver", resolvers),
@@ -30,8 +32,8 @@ pub fn host_entries(root: &Path) -> (Vec<NeverBlockEntry>, Vec<String>) {
     for (file, why, parse) in SOURCES {
         match read(&root.join(file)) {
             Ok(text) => entries.extend(parse(&text).into_iter().map(|address| address_entry(address, why))),
-            // Without IPv6, or without systemd-resolved, there is no such file.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // Without IPv6, or without systemd-resolved, there is no such file; without IPv4 routes there is no /proc.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && file != IPV4_ROUTES => {}
             Err(error) => unread.push(format!("/{file}: {error}")),
         }
     }
@@ -171,6 +173,13 @@ mod tests {
             ]
         );
         assert_eq!(unread, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_host_without_proc_is_told_of() {
+        let (entries, unread) = host_entries(tempfile::tempdir().unwrap().path());
+        assert!(entries.is_empty());
+        assert!(unread.len() == 1 && unread[0].starts_with("/proc/net/route: "), "{unread:?}");
     }
 
     #[test]

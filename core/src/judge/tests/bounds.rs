@@ -1,7 +1,7 @@
 //! Broken clocks and too many subjects.
 
 use super::*;
-use crate::judge::eviction;
+use crate::{judge::eviction, net::Protocol, subject::Service};
 
 #[test]
 fn records_of_a_broken_clock_do_no_harm() {
@@ -47,4 +47,32 @@ fn a_cold_subject_weighs_a_few_hundred_bytes() {
     court.pass(Duration::from_secs(400));
     court.judge.tick(court.now);
     assert!((200..1_500).contains(&court.judge.bytes()), "{}", court.judge.bytes());
+}
+
+#[test]
+fn counters_without_end_give_a_score_with_one() {
+    let mut court = Court::with_sensors(2);
+    let service = Service { address: host(1), protocol: Protocol::TCP, port: 80 };
+    let subjects = [Subject::Source(SCANNER.parse().unwrap()), Subject::Service(service)];
+    let mut proposals = Vec::new();
+    for sensor in ["a", "b", "a", "b"] {
+        for subject in subjects {
+            let mut record = about(subject, court.now);
+            (1..=100).for_each(|port| failed(&mut record, 1, port));
+            // Adding to what is full already stays full.
+            for fact in Fact::ALL.iter().chain(Fact::ALL) {
+                record.counters.add(*fact, u64::MAX);
+            }
+            let full = PortShape { port: 22, sessions: u64::MAX, short_sessions: u64::MAX, long_sessions: 0 };
+            record.add_shape(full);
+            record.proof = Proof::Handshake;
+            proposals.extend(court.hears_record(sensor, &record));
+        }
+        court.pass(Duration::from_secs(1));
+    }
+    assert!(!proposals.is_empty());
+    for proposal in proposals {
+        let most = u64::try_from(Kind::ALL.len()).unwrap() * 10 * 100 * 1_000;
+        assert!((1..most).contains(&proposal.score.total_milli), "{:?}", proposal.score);
+    }
 }
