@@ -29,9 +29,6 @@ use script::Script;
 use serde::Serialize;
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-/// Firewalls whose rules `netguard-responder flush` removes.
-const SWITCHED_OFF_BY_FLUSH: &[&str] = &["nftables"];
-
 /// How much to play.
 #[derive(Debug, Clone, Args)]
 pub struct SchedulesArgs {
@@ -74,7 +71,7 @@ struct Figures {
 pub async fn run(args: &SchedulesArgs) -> anyhow::Result<ExitCode> {
     tools::require(tools::WORLD, false)?;
     let mut firewalls = Firewall::named(&args.backends)?;
-    firewalls.retain(|firewall| SWITCHED_OFF_BY_FLUSH.contains(&firewall.name));
+    firewalls.retain(Firewall::enforces);
     firewalls.iter().try_for_each(Firewall::require)?;
     let binaries = Binaries::find(args.bin_dir.as_deref())?;
     let figures = in_world(async |world| {

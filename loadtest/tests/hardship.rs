@@ -134,7 +134,7 @@ async fn endure(
     };
     let said = process.output();
     assert!(!said.contains("panicked"), "{name}: {said}");
-    println!("{name}: {}", if served { "serves" } else { said.trim() });
+    eprintln!("{name}: {}", if served { "serves" } else { said.trim() });
     assert_eq!(served, !hardship.refused.contains(&daemon.role), "{name}: {said}");
     if !served {
         let last = said.lines().last().unwrap_or_default();

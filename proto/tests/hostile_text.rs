@@ -40,7 +40,7 @@ fn a_name_is_a_name_and_nothing_else() {
         "<script>alert(1)</script>",
         "web\u{202e}1",
         "web\u{1b}[31m",
-        "web\01",
+        "web\0-1",
         "web 1",
         "wеb",
     ] {

@@ -40,6 +40,8 @@ pub(crate) struct ResponderConfig {
     pub(crate) coordinators: Vec<String>,
     pub(crate) backend: String,
     pub(crate) data_dir: String,
+    /// Every host has its own: they share the machine's files.
+    pub(crate) run_dir: String,
     pub(crate) metrics: String,
     pub(crate) telemetry: Telemetry,
 }
@@ -86,6 +88,7 @@ impl Host {
             coordinators: coordinators.clone(),
             backend: "nftables".into(),
             data_dir: data_dir.clone(),
+            run_dir: text(&scratch.join(format!("{name}-responder-run")))?,
             metrics: "127.0.0.1:9445".into(),
             telemetry: telemetry(),
         };

@@ -62,8 +62,7 @@ pub(super) async fn measure(
         repairs.push(last.saturating_sub(changed).as_secs_f64() * 1e3);
     }
     host.terminate();
-    host.command("flush")?;
-    host.command("resume")?;
+    host.command("uninstall")?;
     control.unblock(&address).await?;
     Ok(repairs)
 }

@@ -36,6 +36,8 @@ pub(crate) struct Host {
     /// The program that is installed, and the one that an upgrade brings.
     programs: [String; 2],
     config: String,
+    /// Where its own commands find what it keeps.
+    places: [String; 4],
     responder: Option<Process>,
 }
 
@@ -52,6 +54,7 @@ impl Host {
         let name = format!("{}-{}", firewall.name, namespace.address().octets()[3]);
         let coordinators: Vec<_> = world.coordinators.iter().map(agents_address).collect();
         let data_dir = text(&world.scratch().join(&name))?;
+        let run_dir = text(&world.scratch().join(format!("{name}-run")))?;
         let program = binaries.path("netguard-responder")?;
         let upgraded = world.scratch().join("netguard-responder-upgraded");
         if !upgraded.exists() {
@@ -63,7 +66,8 @@ impl Host {
         let config = ResponderConfig {
             coordinators,
             backend: firewall.configured.to_owned(),
-            data_dir,
+            data_dir: data_dir.clone(),
+            run_dir: run_dir.clone(),
             metrics: SocketAddr::from(METRICS).to_string(),
             telemetry: Telemetry { log: log.to_owned() },
         };
@@ -74,6 +78,7 @@ impl Host {
             name,
             scratch: world.scratch().to_owned(),
             programs: [program, text(&upgraded)?],
+            places: ["--data-dir".into(), data_dir, "--run-dir".into(), run_dir],
             responder: None,
         })
     }
@@ -114,7 +119,8 @@ impl Host {
     /// One of the responder's own commands, `flush` for example.
     pub(crate) fn command(&self, command: &str) -> anyhow::Result<String> {
         let [program, _] = &self.programs;
-        self.namespace.run(program, &[command])
+        let arguments: Vec<_> = [command].into_iter().chain(self.places.iter().map(String::as_str)).collect();
+        self.namespace.run(program, &arguments)
     }
 
     /// Everything the firewall holds, as text.

@@ -26,7 +26,7 @@ use std::{
 const LONG: Duration = Duration::from_secs(600);
 /// Nothing got through for so long: the source is blocked again. Thirty datagrams of the probe.
 const QUIET: Duration = Duration::from_millis(150);
-/// How long a running responder is watched after `flush`: longer than it takes to look at its firewall.
+/// How long a running responder is watched after `panic`: longer than it takes to look at its firewall.
 const STAYS_OFF: Duration = Duration::from_secs(3);
 /// How long a condition of the probes may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -208,7 +208,7 @@ impl Player<'_, '_> {
             self.stage.host.terminate();
             self.state = State { running: false, informed: false, ..self.state };
             let until = self.probes.now();
-            self.stage.host.command("flush")?;
+            self.stage.host.command("uninstall")?;
             self.check_nothing_left("after uninstalling")?;
             return Ok(until);
         }
@@ -230,11 +230,11 @@ impl Player<'_, '_> {
                     })
                     .await?;
             }
-            Ending::Flush | Ending::Uninstall => {
-                self.stage.host.command("flush")?;
-                self.check_nothing_left("right after flush")?;
+            Ending::Panic | Ending::Uninstall => {
+                self.stage.host.command("panic")?;
+                self.check_nothing_left("right after panic")?;
                 tokio::time::sleep(STAYS_OFF).await;
-                self.check_nothing_left("with the responder running after flush")?;
+                self.check_nothing_left("with the responder running after panic")?;
             }
         }
         Ok(until)
@@ -294,9 +294,8 @@ impl Player<'_, '_> {
             // A decision that is over is not there to be lifted.
             let _ = self.control.unblock(&source.to_string()).await;
         }
-        self.stage.host.command("flush")?;
-        self.stage.host.command("resume")?;
-        self.check_nothing_left("after flush and resume")
+        self.stage.host.command("uninstall")?;
+        self.check_nothing_left("after everything")
     }
 
     fn coordinator(&self, place: usize) -> anyhow::Result<&Namespace> {

@@ -66,9 +66,9 @@ pub(super) enum Step {
 pub(super) enum Ending {
     /// The decision is lifted; the responder takes its rules out.
     Lift,
-    /// `flush` while the responder runs.
-    Flush,
-    /// The responder is stopped and its rules are removed.
+    /// `panic` while the responder runs.
+    Panic,
+    /// The responder is stopped and uninstalled.
     Uninstall,
 }
 
@@ -138,7 +138,7 @@ impl Script {
             steps.push((dice.pause(PAUSE.start, PAUSE.end), step));
             state = state.after(step);
         }
-        let ending = dice.weighted(&[(2, Ending::Lift), (1, Ending::Flush), (2, Ending::Uninstall)]);
+        let ending = dice.weighted(&[(2, Ending::Lift), (1, Ending::Panic), (2, Ending::Uninstall)]);
         Self { seed, briefly: Duration::from_secs(briefly), steps, ending: ending.unwrap_or(Ending::Lift) }
     }
 }
@@ -218,7 +218,7 @@ impl fmt::Display for Script {
         }
         let ending = match self.ending {
             Ending::Lift => "the decision is lifted",
-            Ending::Flush => "netguard-responder flush, with the responder running",
+            Ending::Panic => "netguard-responder panic, with the responder running",
             Ending::Uninstall => "the responder is uninstalled",
         };
         write!(f, "  at the end: {ending}")
