@@ -28,6 +28,8 @@ const LONG: Duration = Duration::from_secs(600);
 const QUIET: Duration = Duration::from_millis(150);
 /// How long a running responder is watched after `panic`: longer than it takes to look at its firewall.
 const STAYS_OFF: Duration = Duration::from_secs(3);
+/// A datagram may be sent before a decision ends and meet the firewall after it: a busy machine lets it wait that long.
+const ON_ITS_WAY: Duration = Duration::from_millis(100);
 /// How long a condition of the probes may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The lab's own table in a coordinator's namespace.
@@ -123,7 +125,7 @@ impl Player<'_, '_> {
         for source in self.lasting {
             self.expected.blocked.push((source, Window { from: in_force, to: until }));
         }
-        let window = Window { from: brief_from, to: brief_to.min(until) };
+        let window = Window { from: brief_from, to: brief_to.saturating_sub(ON_ITS_WAY).min(until) };
         self.expected.blocked.push((self.brief, window));
         self.after(until, brief_to).await
     }
@@ -400,9 +402,10 @@ impl Player<'_, '_> {
         let decision = self.block(self.brief, ttl).await?;
         self.until_held(self.brief).await?;
         let from = self.probes.now();
+        let now = self.probes.now();
         let left = Duration::from_micros(decision.expires_at)
             .saturating_sub(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
-        Ok((from, self.probes.now() + left))
+        Ok((from, now + left))
     }
 
     fn check_nothing_left(&self, when: &str) -> anyhow::Result<()> {
