@@ -134,7 +134,7 @@ impl<B: Backend> Enforcer<B> {
         let Some(position) = self.mirror.position().cloned() else { return false };
         let started = Instant::now();
         for attempt in 1..=ATTEMPTS {
-            match self.attempt(clock(), attempt).await {
+            match self.attempt(&clock, attempt).await {
                 Ok(true) => {
                     self.touched.clear();
                     self.resync = false;
@@ -160,13 +160,19 @@ impl<B: Backend> Enforcer<B> {
     }
 
     /// One transaction and its reading back. `Ok(false)`: something is missing, and another attempt may help.
-    async fn attempt(&mut self, now: Timestamp, attempt: usize) -> Result<bool, BackendError> {
+    async fn attempt(
+        &mut self,
+        clock: &impl Fn() -> Timestamp,
+        attempt: usize,
+    ) -> Result<bool, BackendError> {
+        let now = clock();
         let scope = if self.resync { Scope::All } else { Scope::Touched(&self.touched) };
         let layout = Layout::within(self.mirror.desired(), now, scope, |element| self.refuses(element));
         let actions = layout.diff(&self.actual);
         if !actions.is_empty() {
             self.backend.apply(&actions, now).await?;
-            self.read_back(actions, now).await?;
+            // A million take seconds: what is left of a timeout counts from when it is read.
+            self.read_back(actions, clock()).await?;
         }
         let missing: Vec<Element> = layout.missing(&self.actual).collect();
         if !missing.is_empty() && attempt < ATTEMPTS {
@@ -175,7 +181,7 @@ impl<B: Backend> Enforcer<B> {
                 attempt,
                 "not all that was sent to the firewall is in it"
             );
-            self.open(now).await?;
+            self.open(clock()).await?;
             self.resync = true;
             return Ok(false);
         }

@@ -182,11 +182,15 @@ impl Nftables {
 
     /// All elements in the sets that stand.
     fn read_all(&mut self, listing: &Listing, now: Timestamp) -> Result<Elements, BackendError> {
+        let began = std::time::Instant::now();
         let mut elements = Vec::new();
         for set in Set::ALWAYS.iter().copied().chain(listing.prefix_sets()) {
             // A set of another type holds nothing of ours.
             let netlink = self.netlink()?;
-            let read = |raw: RawElement<'_>| Some((set.element(raw.key)?, raw.until(now)));
+            // What is left of a timeout is told when the element is, which for a million may be seconds later.
+            let read = |raw: RawElement<'_>| {
+                Some((set.element(raw.key)?, raw.until(now.saturating_add(began.elapsed()))))
+            };
             elements.append(&mut netlink.dump(&set.name(), read).map_err(unread)?);
         }
         // Built at once from what is in order, a map has no room left over in it.

@@ -4,8 +4,8 @@
 //! All elements follow in one transaction.
 
 use super::{
-    Elements, Nftables, batch::Batch, batch::Unwritten, prefix_sets, ruleset::Shape, script, sets::Set,
-    unread,
+    Elements, Nftables, batch::Batch, batch::Unwritten, netlink::RawElement, prefix_sets, ruleset::Shape,
+    script, sets::Set, unread,
 };
 use crate::backend::BackendError;
 use netguard_core::{
@@ -162,9 +162,11 @@ impl Nftables {
 
     /// The elements of one set.
     pub(super) fn held_in(&mut self, set: Set, now: Timestamp) -> Result<Elements, BackendError> {
+        let began = std::time::Instant::now();
+        let until = |raw: &RawElement<'_>| raw.until(now.saturating_add(began.elapsed()));
         let held = self
             .netlink()?
-            .dump(&set.name(), |raw| Some((set.element(raw.key)?, raw.until(now))))
+            .dump(&set.name(), |raw| Some((set.element(raw.key)?, until(&raw))))
             .map_err(unread)?;
         Ok(held.into_iter().collect())
     }
