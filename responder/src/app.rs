@@ -2,6 +2,7 @@
 
 use crate::{
     backend::{Backend, Firewall, Firewalld, Iptables, Nftables, Ufw},
+    choice::{self, Choice},
     config::{BackendKind, ResponderConfig},
     enforcer::Enforcer,
     enroll,
@@ -31,9 +32,10 @@ pub struct Running {
 /// Starts the responder: backend, subscription, renewal, metrics.
 ///
 /// Errors: what is missing (identity, privilege, `nft`, address in use), in words for the operator.
-pub async fn run(config: ResponderConfig, drain: Drain) -> anyhow::Result<Running> {
+pub async fn run(mut config: ResponderConfig, drain: Drain) -> anyhow::Result<Running> {
     // Before it becomes part of any rule.
     config.check()?;
+    config.backend = chosen(config.backend).await;
     let firewall = firewall(&config);
     run_with(firewall, config, drain).await
 }
@@ -42,12 +44,22 @@ pub async fn run(config: ResponderConfig, drain: Drain) -> anyhow::Result<Runnin
 pub(crate) fn firewall(config: &ResponderConfig) -> Firewall {
     let (treatment, state_dir) = (config.blocked.clone(), &config.data_dir);
     match config.backend {
-        BackendKind::Nftables => Firewall::Nftables(Box::new(Nftables::new(treatment))),
+        BackendKind::Auto | BackendKind::Nftables => Firewall::Nftables(Box::new(Nftables::new(treatment))),
         BackendKind::Iptables => Firewall::Iptables(Box::new(Iptables::new(treatment))),
         BackendKind::Firewalld => Firewall::Firewalld(Box::new(Firewalld::new(treatment, state_dir))),
         BackendKind::Ufw => Firewall::Ufw(Box::new(Ufw::new(treatment, state_dir))),
         BackendKind::Memory => Firewall::Memory(Box::default()),
     }
+}
+
+/// The one the configuration names, or the one this host uses.
+pub(crate) async fn chosen(asked: BackendKind) -> BackendKind {
+    if asked != BackendKind::Auto {
+        return asked;
+    }
+    let Choice { kind, why } = choice::choose(&choice::gather().await);
+    tracing::info!(backend = kind.name(), why, "chosen by what this host uses");
+    kind
 }
 
 /// The same with a backend of the caller's.
@@ -81,7 +93,7 @@ pub async fn run_with<B: Backend + 'static>(
         }
         Err(error) if passes(&error) => tracing::warn!(%error, "nothing is enforced"),
         Err(error) => {
-            return Err(error).context("this host cannot enforce; `netguard-responder check` tells more");
+            return Err(error).context("this host cannot enforce; `netguard-responder preflight` tells more");
         }
     }
 

@@ -178,6 +178,11 @@ pub enum BackendError {
     Unfit(Element),
 }
 
+/// A program in `PATH`, for whoever only asks it something.
+pub(crate) fn program(name: &'static str) -> process::Program {
+    process::Program::new(name, name)
+}
+
 /// What each backend asks before it carries anything out.
 ///
 /// Errors: [`BackendError::Unfit`] for the first element whose verb does not fit its target.

@@ -2,11 +2,12 @@
 
 #![allow(clippy::print_stdout, reason = "it answers on standard output")]
 
+mod preflight;
 mod way_out;
 
 use crate::{
     app,
-    backend::{Backend as _, Nftables, nftables},
+    backend::Backend as _,
     config::{BackendKind, ResponderConfig},
     enroll,
     service::now,
@@ -16,6 +17,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use netguard_core::net::Prefix;
 use netguard_daemon::{config, drain::Drain, telemetry};
+use preflight::Look;
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -51,8 +53,9 @@ enum Command {
     Resume(Places),
     /// Remove everything of ours from every firewall, every mark, and what the responder stored; stop it first
     Uninstall(Uninstall),
-    /// Tell whether this host can enforce, and whether our rules stand
-    Check,
+    /// Tell whether this host can enforce and with what, what is hooked where, and what would leak; changes nothing
+    #[command(alias = "check")]
+    Preflight(Look),
     /// Put back what was scheduled here and has not expired, as ufw's `before.init` does at boot; needs no network
     Restore(Restore),
 }
@@ -116,32 +119,17 @@ impl Cli {
             Command::Panic(places) | Command::Flush(places) => places.off().await,
             Command::Resume(places) => places.on().await,
             Command::Uninstall(uninstall) => uninstall.run().await,
-            Command::Check => check().await,
             Command::Restore(args) => args.run().await,
+            Command::Preflight(look) => look.run().await,
         }
     }
-}
-
-async fn check() -> anyhow::Result<()> {
-    let mut nftables = Nftables::default();
-    let findings = nftables::check(&mut nftables).await;
-    for finding in &findings {
-        match &finding.state {
-            Ok(state) => println!("ok       {}: {state}", finding.what),
-            Err(why) if finding.essential => println!("MISSING  {}: {why}", finding.what),
-            Err(why) => println!("partly   {}: {why}", finding.what),
-        }
-    }
-    let missing = findings.iter().filter(|finding| finding.essential && finding.state.is_err()).count();
-    anyhow::ensure!(missing == 0, "this host cannot enforce with {}: see above", nftables.name());
-    Ok(())
 }
 
 impl Restore {
     /// One look of the backend at its firewall, which puts right what is missing and fills what was lost.
     async fn run(self) -> anyhow::Result<()> {
         let mut config = configured(self.config.as_deref())?;
-        config.backend = self.backend.unwrap_or(config.backend);
+        config.backend = app::chosen(self.backend.unwrap_or(config.backend)).await;
         config.data_dir = self.data_dir.unwrap_or(config.data_dir);
         // Before it becomes part of any rule.
         config.blocked.check()?;

@@ -23,8 +23,10 @@ const LAPSE: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum BackendKind {
-    /// The kernel's firewall.
+    /// By what this host uses, see [`crate::choice`].
     #[default]
+    Auto,
+    /// The kernel's firewall.
     Nftables,
     /// iptables with ipset: the variant, legacy or nft, that the host uses.
     Iptables,
@@ -34,6 +36,21 @@ pub enum BackendKind {
     Ufw,
     /// Nothing: a dry run.
     Memory,
+}
+
+impl BackendKind {
+    /// As the configuration has it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Nftables => "nftables",
+            Self::Iptables => "iptables",
+            Self::Firewalld => "firewalld",
+            Self::Ufw => "ufw",
+            Self::Memory => "memory",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -7,6 +7,7 @@
 
 pub mod app;
 pub mod backend;
+pub mod choice;
 pub mod cli;
 pub mod config;
 #[cfg(feature = "conformance")]
@@ -15,6 +16,7 @@ pub mod enforcer;
 pub mod enroll;
 pub mod host;
 pub mod metrics;
+pub mod preflight;
 pub mod reach;
 mod report;
 mod service;

@@ -1,4 +1,4 @@
-//! `netguard-responder check`: can this host enforce, and does it?
+//! What `netguard-responder preflight` asks about nftables: can this host enforce, and does it?
 
 use super::{Nftables, kernel, ruleset::Shape};
 use crate::backend::BackendError;
