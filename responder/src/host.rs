@@ -1,19 +1,24 @@
 //! What must never be blocked on this very host, whatever the cluster decides: the third check before the kernel.
 //!
-//! Own addresses, default gateways, resolvers in use, the coordinators, people logged in by SSH, and what the
-//! configuration names. Read anew every few seconds. A source that cannot be read leaves its entries out and the
-//! others in: the cluster's own list and the built-in one hold anyway.
+//! Own addresses, default gateways, resolvers in use, servers of time, DHCP and Kubernetes, the coordinators, people
+//! logged in by SSH, and what the configuration names. Read anew every few seconds. A source that cannot be read leaves
+//! its entries out and the others in: the cluster's own list and the built-in one hold anyway.
 //!
 //! An open connection to port 22 proves nothing (whoever guesses passwords has one too); a session does: `sshd` gives
 //! `SSH_CONNECTION` to what it starts after authentication, and the connection named there has to be open.
 
+mod files;
+mod names;
 mod parse;
+mod services;
 
+use files::{Files, beginning};
+use names::{Names, look_up};
 use netguard_core::net::{NeverBlockEntry, Prefix, canonical};
-use parse::{Connection, established, gateways_ipv4, gateways_ipv6, nameservers, ssh_connection};
+use parse::{Connection, Server, established, gateways_ipv4, gateways_ipv6, nameservers, ssh_connection};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    env, fs,
     net::IpAddr,
     time::Duration,
 };
@@ -24,25 +29,35 @@ use tokio::{
 
 /// How often everything is read anew.
 const EVERY: Duration = Duration::from_secs(10);
-/// Longest wait for a coordinator's name.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Processes looked at for SSH sessions: all of a busy host, none of a hostile one.
 const MAX_PROCESSES: usize = 100_000;
 /// Longest environment read.
 const MAX_ENVIRONMENT_BYTES: usize = 256 << 10;
 
-/// Gathers the list. Keeps the coordinators' addresses while their names cannot be resolved.
+/// Gathers the list. Keeps addresses while their names cannot be resolved.
 #[derive(Debug, Clone)]
 pub struct Host {
     configured: Vec<Prefix>,
     coordinators: Vec<String>,
     resolved: BTreeMap<String, Vec<IpAddr>>,
+    files: Files,
+    /// The API server, as a pod's environment tells.
+    kubernetes_host: Option<String>,
+    /// Of servers that files name.
+    names: Names,
 }
 
 impl Host {
     #[must_use]
     pub fn new(configured: Vec<Prefix>, coordinators: Vec<String>) -> Self {
-        Self { configured, coordinators, resolved: BTreeMap::new() }
+        Self {
+            configured,
+            coordinators,
+            resolved: BTreeMap::new(),
+            files: Files::below("/"),
+            kubernetes_host: env::var("KUBERNETES_SERVICE_HOST").ok(),
+            names: Names::default(),
+        }
     }
 
     /// Hands the list over whenever it changed, until nobody takes it. Beside the enforcing loop, which must not wait
@@ -63,7 +78,20 @@ impl Host {
 
     /// Everything, as it is now; sorted, each prefix once.
     pub async fn gather(&mut self) -> Vec<NeverBlockEntry> {
-        self.resolve().await;
+        // A name that is not found keeps its addresses.
+        self.resolved.append(&mut look_up(self.coordinators.iter().cloned()).await);
+        // Reading files blocks; a panic there would leave only these entries out.
+        let (files, kubernetes_host) = (self.files.clone(), self.kubernetes_host.clone());
+        let reading = tokio::task::spawn_blocking(move || {
+            (local(&files), services::servers(&files, kubernetes_host.as_deref()))
+        });
+        let (local, servers) = reading.await.unwrap_or_default();
+        let names = servers.iter().filter_map(|(server, _)| match server {
+            Server::Name(name) => Some(name.as_str()),
+            Server::Address(_) => None,
+        });
+        self.names.follow(&names.collect()).await;
+
         let mut entries: BTreeMap<Prefix, String> = BTreeMap::new();
         let mut add = |prefix: Prefix, why: &str| {
             entries.entry(prefix).or_insert_with(|| why.to_owned());
@@ -74,77 +102,71 @@ impl Host {
         for address in self.resolved.values().flatten() {
             add(Prefix::host(*address), "coordinator");
         }
-        // Reading /proc blocks; a panic there would leave only these entries out.
-        for (address, why) in tokio::task::spawn_blocking(local).await.unwrap_or_default() {
+        for (address, why) in local {
             add(Prefix::host(address), why);
         }
-        entries.into_iter().map(|(prefix, why)| NeverBlockEntry { prefix, why }).collect()
-    }
-
-    async fn resolve(&mut self) {
-        for coordinator in &self.coordinators {
-            let lookup = tokio::time::timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host(coordinator.as_str()));
-            if let Ok(Ok(addresses)) = lookup.await {
-                let addresses = addresses.map(|address| canonical(address.ip())).collect();
-                self.resolved.insert(coordinator.clone(), addresses);
+        for (server, why) in &servers {
+            match server {
+                Server::Address(address) => add(Prefix::host(*address), why),
+                Server::Name(name) => {
+                    for address in self.names.addresses(name) {
+                        add(Prefix::host(*address), &format!("{why} {name}"));
+                    }
+                }
             }
         }
+        entries.into_iter().map(|(prefix, why)| NeverBlockEntry { prefix, why }).collect()
     }
 }
 
 /// The default gateways, link-local ones left out: those are never blocked, and cannot be asked without their
 /// interface.
 pub(crate) fn gateways() -> BTreeSet<IpAddr> {
-    let table = |name: &str| fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap_or_default();
-    gateways_ipv4(&table("route"))
+    all_gateways(&Files::below("/"))
         .into_iter()
-        .chain(gateways_ipv6(&table("ipv6_route")))
         .filter(|gateway| !matches!(gateway, IpAddr::V6(address) if address.is_unicast_link_local()))
         .collect()
 }
 
+/// The default gateways.
+fn all_gateways(files: &Files) -> Vec<IpAddr> {
+    let mut gateways = gateways_ipv4(&files.network_table("route"));
+    gateways.extend(gateways_ipv6(&files.network_table("ipv6_route")));
+    gateways
+}
+
 /// What this host itself tells.
-fn local() -> BTreeSet<(IpAddr, &'static str)> {
+fn local(files: &Files) -> BTreeSet<(IpAddr, &'static str)> {
     let mut found = BTreeSet::new();
     for interface in pnet_datalink::interfaces() {
         found.extend(interface.ips.iter().map(|net| (canonical(net.ip()), "address of this host")));
     }
-    // Of this thread's network namespace, not of the process' first thread's.
-    let table = |name: &str| fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap_or_default();
-    let gateways = gateways_ipv4(&table("route")).into_iter().chain(gateways_ipv6(&table("ipv6_route")));
-    found.extend(gateways.map(|address| (address, "default gateway")));
+    found.extend(all_gateways(files).into_iter().map(|address| (address, "default gateway")));
     for path in ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"] {
-        let text = fs::read_to_string(path).unwrap_or_default();
-        found.extend(nameservers(&text).into_iter().map(|address| (address, "resolver")));
+        found.extend(nameservers(&files.text(path)).into_iter().map(|address| (address, "resolver")));
     }
     let open: BTreeSet<_> =
-        established(&table("tcp")).into_iter().chain(established(&table("tcp6"))).collect();
+        ["tcp", "tcp6"].iter().flat_map(|name| established(&files.network_table(name))).collect();
     found.extend(
-        ssh_sessions(&open).into_iter().map(|address| (address, "somebody is logged in by SSH from it")),
+        ssh_sessions(files, &open)
+            .into_iter()
+            .map(|address| (address, "somebody is logged in by SSH from it")),
     );
     found
 }
 
 /// Where authenticated SSH sessions come from whose connection is open.
-fn ssh_sessions(open: &BTreeSet<Connection>) -> BTreeSet<IpAddr> {
-    let Ok(processes) = fs::read_dir("/proc") else { return BTreeSet::new() };
+fn ssh_sessions(files: &Files, open: &BTreeSet<Connection>) -> BTreeSet<IpAddr> {
+    let Ok(processes) = fs::read_dir(files.path("/proc")) else { return BTreeSet::new() };
     processes
         .flatten()
         .filter(|process| process.file_name().to_string_lossy().bytes().all(|byte| byte.is_ascii_digit()))
         .take(MAX_PROCESSES)
-        .filter_map(|process| read_environment(&process.path().join("environ")).ok())
+        .filter_map(|process| beginning(&process.path().join("environ"), MAX_ENVIRONMENT_BYTES).ok())
         .filter_map(|environment| ssh_connection(&environment))
         .filter(|connection| open.contains(connection))
         .map(|connection| connection.remote)
         .collect()
-}
-
-fn read_environment(path: &std::path::Path) -> io::Result<Vec<u8>> {
-    use io::Read as _;
-    let file = fs::File::open(path)?;
-    let mut environment = Vec::new();
-    file.take(MAX_ENVIRONMENT_BYTES as u64).read_to_end(&mut environment)?;
-    Ok(environment)
 }
 
 #[cfg(test)]
@@ -164,5 +186,69 @@ mod tests {
         assert_eq!(why("127.0.0.1"), Some("address of this host"));
         let again = host.gather().await;
         assert_eq!(entries.len(), again.len());
+    }
+    #[tokio::test]
+    async fn what_this_host_needs_is_found_in_its_files() {
+        let root = tempfile::tempdir().unwrap();
+        let zero = "0".repeat(32);
+        let udp = " 1: 0100000A:9C40 3C02000A:007B 01 00000000:00000000 00:00000000 00000000 101 0 1 2 0 0";
+        let route =
+            format!("{zero} 00 {zero} 00 fe80{}1 00000400 00000001 00000000 00000003 eth0", "0".repeat(27));
+        for (path, text) in [
+            ("proc/thread-self/net/route", "header\neth0 00000000 0100000A 0003 0 0 0 00000000 0 0 0\n"),
+            ("proc/thread-self/net/ipv6_route", &route),
+            ("proc/thread-self/net/tcp", "header\n 0: 0100000A:0016 0700000A:D431 01 0:0\n"),
+            ("proc/4711/environ", "HOME=/root\0SSH_CONNECTION=10.0.0.7 54321 10.0.0.1 22\0"),
+            ("proc/thread-self/net/udp", &format!("header\n{udp}\n")),
+            ("etc/resolv.conf", "nameserver 10.0.0.53\n"),
+            ("etc/chrony/chrony.conf", "pool localhost iburst\nserver 10.0.1.1\n"),
+            ("etc/chrony/sources.d/site.sources", "server 10.0.1.2\n"),
+            ("etc/ntpsec/ntp.conf", "peer 10.0.1.3\n"),
+            ("etc/systemd/timesyncd.conf", "[Time]\n#FallbackNTP=10.0.1.5\n"),
+            ("etc/systemd/timesyncd.conf.d/site.conf", "[Time]\nNTP=10.0.1.4\n"),
+            ("run/systemd/timesync/synchronized", ""),
+            ("run/systemd/netif/leases/2", "SERVER_ADDRESS=10.0.3.1\nNTP=10.0.1.6\n"),
+            ("var/lib/dhcp/dhclient.leases", "lease {\n option dhcp-server-identifier 10.0.3.2;\n}\n"),
+            ("var/lib/NetworkManager/internal-1-eth0.lease", "SERVER_ADDRESS=10.0.3.3\n"),
+            ("etc/kubernetes/kubelet.conf", "server: https://10.0.4.1:6443\n"),
+            ("etc/ntp.conf", "server torn.\0\u{1}\n\u{fffd}"),
+        ] {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let mut host = Host::new(Vec::new(), Vec::new());
+        host.files = Files::below(root.path());
+        host.kubernetes_host = Some("10.0.4.2".to_owned());
+        let entries = host.gather().await;
+        let mut found: Vec<_> = entries
+            .iter()
+            .filter(|entry| entry.why != "address of this host" && !entry.why.ends_with("localhost"))
+            .map(|entry| (entry.prefix.to_string().trim_end_matches("/32").to_owned(), entry.why.as_str()))
+            .collect();
+        found.sort_unstable();
+        let (ntp, dhcp, api) = ("time server (NTP)", "DHCP server", "Kubernetes API server");
+        let expected = [
+            ("10.0.0.1", "default gateway"),
+            ("10.0.0.53", "resolver"),
+            ("10.0.0.7", "somebody is logged in by SSH from it"),
+            ("10.0.1.1", ntp),
+            ("10.0.1.2", ntp),
+            ("10.0.1.3", ntp),
+            ("10.0.1.4", ntp),
+            ("10.0.1.5", ntp),
+            ("10.0.1.6", ntp),
+            ("10.0.2.60", ntp),
+            ("10.0.3.1", dhcp),
+            ("10.0.3.2", dhcp),
+            ("10.0.3.3", dhcp),
+            ("10.0.4.1", api),
+            ("10.0.4.2", api),
+            ("fe80::1", "default gateway"),
+        ];
+        let found: Vec<_> =
+            found.iter().map(|(prefix, why)| (prefix.trim_end_matches("/128"), *why)).collect();
+        assert_eq!(found, expected);
+        assert!(host.names.addresses("localhost").iter().all(IpAddr::is_loopback));
     }
 }

@@ -1,6 +1,9 @@
 //! The kernel's and the resolver's text files. Pure; what does not parse is left out.
 
+mod servers;
+
 use netguard_core::net::canonical;
+pub(super) use servers::{Server, api_servers, assigned, dhclient_servers, server, time_daemon_servers};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A TCP connection as one end sees it.
@@ -62,6 +65,25 @@ pub(super) fn established(table: &str) -> Vec<Connection> {
             let (_, local_port) = end(local)?;
             let (remote, remote_port) = end(remote)?;
             (state == ESTABLISHED).then_some(Connection { remote, remote_port, local_port })
+        })
+        .collect()
+}
+
+/// Whom connected sockets in `/proc/net/udp` or `/proc/net/udp6` talk to at this port. Sockets of daemons only: anybody
+/// who has a login could connect one to wherever he attacks from.
+pub(super) fn udp_servers(table: &str, port: u16) -> Vec<Server> {
+    const CONNECTED: &str = "01";
+    /// `SYS_UID_MAX` of login.defs, as it comes.
+    const LAST_DAEMON: u32 = 999;
+    table
+        .lines()
+        .skip(1)
+        .filter_map(|line| {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            let (remote, remote_port) = end(fields.get(2)?)?;
+            let uid: u32 = fields.get(7)?.parse().ok()?;
+            let counts = *fields.get(3)? == CONNECTED && remote_port == port && uid <= LAST_DAEMON;
+            counts.then_some(Server::Address(remote))
         })
         .collect()
 }
@@ -147,6 +169,26 @@ mod tests {
         assert_eq!(ssh_connection(b"X_SSH_CONNECTION=10.0.0.7 54321 10.0.0.1 22\0"), None);
     }
 
+    #[test]
+    fn only_a_daemons_connected_socket_names_a_server() {
+        let line = |remote: &str, state: &str, uid: u32| {
+            format!(
+                " 1: 0100000A:9C40 {remote} {state} 00000000:00000000 00:00000000 00000000 {uid} 0 1 2 0 0\n"
+            )
+        };
+        let table = [
+            "  sl  local_address rem_address   st tx_queue\n".to_owned(),
+            line("0700000A:007B", "01", 101),
+            line("0800000A:007B", "07", 101),
+            line("0900000A:007B", "01", 1000),
+            line("0A00000A:0043", "01", 0),
+            " 2: 0100000A:9C40 0B00000A:007B 01".to_owned(),
+        ]
+        .concat();
+        assert_eq!(udp_servers(&table, 123), [Server::Address(address("10.0.0.7"))]);
+        assert_eq!(udp_servers(&table, 67), [Server::Address(address("10.0.0.10"))]);
+    }
+
     proptest! {
         #[test]
         fn nothing_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
@@ -154,6 +196,7 @@ mod tests {
             let with_header = format!("header\n{text}");
             let _ = (gateways_ipv4(&with_header), gateways_ipv6(&text), nameservers(&text));
             let _ = (established(&with_header), ssh_connection(&bytes), end(&text));
+            let _ = udp_servers(&with_header, 123);
         }
     }
 }
