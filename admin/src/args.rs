@@ -86,6 +86,9 @@ pub enum Command {
         /// Limit new connections instead of dropping everything
         #[arg(long)]
         throttle: bool,
+        /// Try it on a few hosts first, however small it is (wide prefixes and long lists always are)
+        #[arg(long)]
+        canary: bool,
     },
     /// Lift decisions
     #[command(
@@ -120,6 +123,16 @@ pub enum Command {
         /// Wait for every write acknowledged so far
         #[arg(long)]
         linearizable: bool,
+    },
+    /// What is tried on a few hosts before it holds on all
+    Rollouts {
+        #[command(subcommand)]
+        command: Option<RolloutCommand>,
+    },
+    /// What keeps automatic decisions from stopping hosts' good peers
+    Breaker {
+        #[command(subcommand)]
+        command: BreakerCommand,
     },
     /// What must never be blocked
     Allowlist {
@@ -276,6 +289,39 @@ pub enum BouncerCommand {
     List,
     /// Its key is worth nothing from now on
     Delete { name: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RolloutCommand {
+    /// Those under way and those over lately (what you get without a subcommand)
+    List,
+    /// Let it hold on all hosts now
+    #[command(after_help = "Example:\n  netguard-admin rollouts promote 7 --reason 'checked by hand'")]
+    Promote {
+        /// The id, as `rollouts list` shows it
+        id: u64,
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Lift all of it
+    Revert {
+        /// The id, as `rollouts list` shows it
+        id: u64,
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum BreakerCommand {
+    /// Automatic decisions act again, and responders enforce what they withheld
+    #[command(
+        after_help = "`netguard-admin status` shows who refuses to stop whom. See first that the decisions are right."
+    )]
+    Reset {
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -9,6 +9,7 @@ mod decisions;
 mod explain;
 mod lists;
 mod policy;
+mod rollouts;
 mod status;
 mod tokens;
 mod watch;
@@ -35,8 +36,9 @@ pub(crate) async fn execute(
         Command::Responders { command } => {
             agents::execute(agents::Role::Responder, command, cluster, output).await
         }
-        Command::Block { prefix, ttl, reason, throttle } => {
-            decisions::block(prefix, ttl, reason, throttle, cluster, output).await
+        Command::Block { prefix, ttl, reason, throttle, canary } => {
+            let wanted = decisions::Wanted { prefix, ttl, reason, throttle, canary };
+            decisions::block(wanted, cluster, output).await
         }
         Command::Unblock { what, reason, only: None } => {
             decisions::unblock(what, reason, cluster, output).await
@@ -48,6 +50,8 @@ pub(crate) async fn execute(
             let asked = decisions::Asked { prefix, verb, origin, enforced, limit, linearizable };
             decisions::list(asked, cluster, output).await
         }
+        Command::Rollouts { command } => rollouts::execute(command, cluster, output).await,
+        Command::Breaker { command } => rollouts::breaker(command, cluster, output).await,
         Command::Allowlist { command } => allowlist::execute(command, cluster, output).await,
         Command::Explain { what } => explain::show(what, cluster, output).await,
         Command::Watch { after, types, count } => watch::follow(after, types, count, cluster, output).await,

@@ -12,6 +12,7 @@ mod explain;
 mod import;
 mod members;
 mod policy;
+mod rollouts;
 mod status;
 mod text;
 mod tokens;
@@ -22,12 +23,13 @@ use crate::{authorise::Caller, flow::Flow, node::Node, raft::Consensus, refusal:
 use netguard_proto::v1::{
     AddBouncerRequest, AddBouncerResponse, AddCoordinatorRequest, AllowlistEntry, ApplyPolicyRequest,
     BlockRequest, CheckAllowlistRequest, CheckAllowlistResponse, CreateTokenRequest, CreateTokenResponse,
-    Event, ExplainRequest, Explanation, GetPolicyRequest, GetStatusRequest, ImportRequest, ImportResponse,
-    ListAgentsRequest, ListAgentsResponse, ListAllowlistRequest, ListAllowlistResponse, ListAuditRequest,
-    ListAuditResponse, ListBouncersRequest, ListBouncersResponse, ListDecisionsRequest,
-    ListDecisionsResponse, ListTokensRequest, ListTokensResponse, PolicyDocument, RemoveAllowlistRequest,
-    RemoveBouncerRequest, RemoveCoordinatorRequest, RevokeAgentRequest, RevokeTokenRequest,
-    Status as ClusterStatus, UnblockRequest, WatchRequest, WriteResponse, admin_service_server::AdminService,
+    EndRolloutRequest, Event, ExplainRequest, Explanation, GetPolicyRequest, GetStatusRequest, ImportRequest,
+    ImportResponse, ListAgentsRequest, ListAgentsResponse, ListAllowlistRequest, ListAllowlistResponse,
+    ListAuditRequest, ListAuditResponse, ListBouncersRequest, ListBouncersResponse, ListDecisionsRequest,
+    ListDecisionsResponse, ListRolloutsRequest, ListRolloutsResponse, ListTokensRequest, ListTokensResponse,
+    PolicyDocument, RemoveAllowlistRequest, RemoveBouncerRequest, RemoveCoordinatorRequest,
+    ResetBreakerRequest, RevokeAgentRequest, RevokeTokenRequest, Status as ClusterStatus, UnblockRequest,
+    WatchRequest, WriteResponse, admin_service_server::AdminService,
 };
 use std::{pin::Pin, sync::Arc};
 use tokio::sync::Semaphore;
@@ -182,6 +184,25 @@ impl AdminService for Admin {
     async fn remove_bouncer(&self, request: Request<RemoveBouncerRequest>) -> Answer<WriteResponse> {
         let (writer, request) = self.writer("bouncer.remove", request)?;
         self.drop_bouncer(writer, request).await.map(Response::new)
+    }
+
+    async fn list_rollouts(&self, _: Request<ListRolloutsRequest>) -> Answer<ListRolloutsResponse> {
+        Ok(Response::new(self.rollouts().await))
+    }
+
+    async fn promote_rollout(&self, request: Request<EndRolloutRequest>) -> Answer<WriteResponse> {
+        let (writer, request) = self.writer("rollout.promote", request)?;
+        self.promote(writer, request).await.map(Response::new)
+    }
+
+    async fn revert_rollout(&self, request: Request<EndRolloutRequest>) -> Answer<WriteResponse> {
+        let (writer, request) = self.writer("rollout.revert", request)?;
+        self.take_back(writer, request).await.map(Response::new)
+    }
+
+    async fn reset_breaker(&self, request: Request<ResetBreakerRequest>) -> Answer<WriteResponse> {
+        let (writer, request) = self.writer("breaker.reset", request)?;
+        self.close_breaker(writer, request).await.map(Response::new)
     }
 
     async fn list_audit(&self, request: Request<ListAuditRequest>) -> Answer<ListAuditResponse> {

@@ -17,11 +17,12 @@ use history::EffectiveHistory;
 use netguard_core::{
     decision::{DecisionId, Target, Verb},
     identity::Role,
+    rollout::CanaryReport,
     shard::NodeId,
     time::Timestamp,
 };
 use netguard_proto::{
-    convert::{Drift, NotEffective, Probe},
+    convert::{Drift, GoodPeers, NotEffective, Probe},
     peer, v1,
 };
 use standing::Standing;
@@ -74,6 +75,8 @@ struct AgentState {
     digest_equal: bool,
     stopped: StoppedHere,
     probe: Option<Probe>,
+    canary_reports: Vec<CanaryReport>,
+    good_peers: GoodPeers,
 }
 
 /// An agent's stream. Dropping it says that the agent went away.
@@ -111,6 +114,8 @@ pub struct Report {
     /// Whole numbers since each decision is held there, not differences.
     pub stopped: Vec<netguard_proto::convert::Stopped>,
     pub probe: Option<Probe>,
+    pub canary_reports: Vec<CanaryReport>,
+    pub good_peers: GoodPeers,
 }
 
 /// What was new in a report.
@@ -123,6 +128,10 @@ pub struct ReportNews {
     pub drift: Vec<Drift>,
     /// Why packets do not meet the rules, when that is new.
     pub unmet: Option<String>,
+    /// Rollouts that do badly there.
+    pub bad: Vec<CanaryReport>,
+    /// It refuses to stop its good peers.
+    pub tripped: Option<GoodPeers>,
 }
 
 impl Agents {
@@ -188,6 +197,10 @@ impl Agents {
             news.unmet = unmet(&probe).filter(|why| before.as_ref() != Some(why));
             agent.probe = Some(probe);
         }
+        news.bad = report.canary_reports.iter().filter(|report| !report.bad.is_empty()).cloned().collect();
+        agent.canary_reports = report.canary_reports;
+        news.tripped = (!report.good_peers.tripped.is_empty()).then(|| report.good_peers.clone());
+        agent.good_peers = report.good_peers;
         if !report.backend.is_empty() {
             agent.backend = report.backend;
         }
@@ -201,6 +214,8 @@ impl Agents {
             agent.effective = EffectiveHistory::default();
             agent.not_effective.clear();
             agent.stopped = StoppedHere::default();
+            agent.canary_reports.clear();
+            agent.good_peers = GoodPeers::default();
         }
     }
 
@@ -309,6 +324,8 @@ impl AgentState {
             digest_equal: self.digest_equal,
             acknowledged: self.acknowledged,
             losses: self.losses.clone().into_iter().collect(),
+            canary_reports: self.canary_reports.iter().cloned().map(Into::into).collect(),
+            good_peers: Some(self.good_peers.clone().into()),
             ..v1::Agent::default()
         }
     }

@@ -84,6 +84,21 @@ impl Collector for ClusterCollector {
                 "Everything that is never blocked",
                 count(ledger.never_block().entries().len()),
             ),
+            (
+                "rollouts_pending",
+                "Rollouts that are with their canaries",
+                count(ledger.pending_rollouts().count()),
+            ),
+            (
+                "breaker_trips",
+                "Responders that refuse to stop their good peers",
+                count(ledger.breaker().trips.len()),
+            ),
+            (
+                "breaker_open",
+                "Whether automatic decisions are simulated because of them",
+                u64::from(ledger.breaker().open_since.is_some()),
+            ),
             ("streams", "Streams that agents and admins have open here", count(self.sessions.count())),
         ] {
             gauge(&mut encoder, name, help, value)?;

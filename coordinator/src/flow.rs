@@ -9,6 +9,7 @@ use crate::{
     judging::Judging,
     push::PushService,
     raft::Consensus,
+    rollouts,
     routing::{Fleet, Ownership, PeerLinks, Router},
 };
 use netguard_core::{shard, subject::Subject};
@@ -67,6 +68,8 @@ impl Flow {
         let router = Router::new(node, ownership.clone(), judging.clone(), links, metrics.clone());
         let flow = Self { consensus, agents, events, judging, ownership, router, fleet, metrics, stop };
         tokio::spawn(flow.stop.clone().run_until_cancelled_owned(count_fleet(flow.clone())));
+        let conducting = rollouts::conduct(flow.consensus.clone(), flow.agents.clone());
+        tokio::spawn(flow.stop.clone().run_until_cancelled_owned(conducting));
         Ok(flow)
     }
 

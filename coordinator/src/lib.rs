@@ -44,6 +44,7 @@ pub mod node;
 pub mod push;
 pub mod raft;
 pub mod refusal;
+mod rollouts;
 pub mod routing;
 pub mod setup;
 pub mod store;

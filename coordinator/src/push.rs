@@ -14,11 +14,12 @@ use crate::{
     events::{AgentEvent, Enforced, EventHub},
     flow_metrics::FlowMetrics,
     raft::Consensus,
+    rollouts,
 };
 use feed::Feed;
-use netguard_core::identity::Role;
+use netguard_core::{identity::Role, rollout::CanaryReport};
 use netguard_proto::{
-    convert::{self, ConvertError, Drift, NotEffective, Probe, Stopped},
+    convert::{self, ConvertError, Drift, GoodPeers, MAX_CANARY_REPORTS, NotEffective, Probe, Stopped},
     v1::{self, responder_service_server::ResponderService},
 };
 use subscriber::Subscriber;
@@ -78,11 +79,20 @@ impl PushService {
             }
         };
         let news = self.agents.report(id, report);
+        rollouts::heard(&self.consensus, id, &news);
         if let Some((after, revision, at)) = news.effective {
             // A responder that just came holds a snapshot: what is in it was told when it was decided.
             let changes =
                 if after == 0 { None } else { self.consensus.changes_after(after) }.unwrap_or_default();
-            self.events.enforced(&Enforced { responder: id, after, revision, at, changes: &changes });
+            let ledger = self.consensus.ledger();
+            self.events.enforced(&Enforced {
+                responder: id,
+                after,
+                revision,
+                at,
+                changes: &changes,
+                ledger: &ledger,
+            });
         }
         for not in &news.not_effective {
             self.events.not_effective(id, not);
@@ -119,6 +129,13 @@ fn report(wire: v1::EnforcementReport, current: u64) -> Result<Report, ConvertEr
             .map(Stopped::try_from)
             .collect::<Result<_, _>>()?,
         probe: wire.probe.map(Probe::try_from).transpose()?,
+        canary_reports: wire
+            .canary_reports
+            .into_iter()
+            .take(MAX_CANARY_REPORTS)
+            .map(CanaryReport::try_from)
+            .collect::<Result<_, _>>()?,
+        good_peers: wire.good_peers.map(GoodPeers::try_from).transpose()?.unwrap_or_default(),
     })
 }
 

@@ -11,6 +11,7 @@ pub const fn code_of(refusal: &Refusal) -> Code {
         Refusal::NeverBlock { .. }
         | Refusal::Allowlisted { .. }
         | Refusal::Unproven { .. }
+        | Refusal::AddressShare { .. }
         | Refusal::Revoked { .. } => Code::FailedPrecondition,
         Refusal::TooWide { .. }
         | Refusal::Ttl { .. }
@@ -20,7 +21,8 @@ pub const fn code_of(refusal: &Refusal) -> Code {
         Refusal::NoDecision { .. }
         | Refusal::NotAllowlisted { .. }
         | Refusal::NoAgent { .. }
-        | Refusal::NoBouncer { .. } => Code::NotFound,
+        | Refusal::NoBouncer { .. }
+        | Refusal::NoRollout { .. } => Code::NotFound,
         Refusal::Token => Code::PermissionDenied,
         Refusal::AgentExists { .. } | Refusal::BouncerExists { .. } => Code::AlreadyExists,
         Refusal::PolicyVersion { .. } => Code::Aborted,

@@ -10,6 +10,7 @@ mod allowlist;
 mod apply;
 mod audit;
 mod bouncers;
+mod breaker;
 mod command;
 mod decisions;
 mod digest;
@@ -19,6 +20,8 @@ mod not_enrolled;
 mod policies;
 mod propose;
 mod remembered;
+mod rollouts;
+mod share;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -27,6 +30,7 @@ pub use agents::{Agent, MAX_AGENTS, MAX_OPEN_TOKENS, Revocation, Token, TokenSta
 pub use allowlist::{AllowlistEntry, MAX_ALLOWLIST, MAX_NEVER_BLOCK_PER_OWNER};
 pub use audit::{AuditEntry, MAX_AUDIT};
 pub use bouncers::{Bouncer, MAX_BOUNCERS};
+pub use breaker::{Breaker, Trip};
 pub use command::{
     Actor, AgentRole, Applied, Change, Command, Entry, Outcome, Refusal, Request, RequestId, TokenId,
 };
@@ -37,4 +41,5 @@ pub use import::{Import, ImportEntry, Imported, MAX_IMPORT};
 pub use not_enrolled::{NotEnrolled, WhyNotEnrolled};
 pub use policies::{MAX_POLICY_VERSIONS, PolicyVersion};
 pub use remembered::MAX_REMEMBERED;
+pub use rollouts::{MAX_CANARIES, MAX_PAST_ROLLOUTS, MAX_PENDING_ROLLOUTS};
 pub use state::{Ledger, LedgerError};

@@ -9,6 +9,8 @@
 //! * [`judge`] evidence → proposals
 //! * [`policy`] the table of kinds and the operator's settings
 //! * [`ledger`] the replicated state: `apply(command) → changes`
+//! * [`rollout`] canary first: which hosts, and what becomes of it
+//! * [`peers`] whom a host does not want to lose
 //! * [`plan`] desired × actual → actions
 //! * [`shard`] which coordinator owns a subject
 
@@ -22,8 +24,10 @@ pub mod lanes;
 pub mod ledger;
 pub mod net;
 pub mod packet;
+pub mod peers;
 pub mod plan;
 pub mod policy;
+pub mod rollout;
 pub mod shard;
 pub mod subject;
 pub mod time;

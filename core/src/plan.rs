@@ -5,6 +5,7 @@
 //!
 //! Invariants:
 //! * Never-block is the last check before an element is laid out: what overlaps it is left out and reported.
+//! * What a rollout keeps to its canaries is not laid out on any other host; it counts as held back, not as failing.
 //! * What is expired is never laid out; a firewall drops it by its own timeout.
 //! * What a wider element covers that does not end earlier is left out, and laid out again when that one goes (see
 //!   [`layout`]).
@@ -14,11 +15,13 @@
 mod desired;
 mod diff;
 mod elements;
+mod holds;
 pub mod layout;
 
 pub use desired::{Desired, Gathered};
 pub use diff::{Action, Actual, EXPIRY_TOLERANCE};
 pub use elements::Elements;
+pub use holds::Holds;
 pub use layout::{Layout, NotEffective, Scope};
 
 use crate::{

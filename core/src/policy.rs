@@ -10,5 +10,5 @@ mod table;
 
 pub use reference::kinds_markdown;
 pub use rule::Rule;
-pub use settings::{KindSettings, Mode, Policy, PolicyError};
+pub use settings::{CanarySettings, KindSettings, Mode, Policy, PolicyError};
 pub use table::{KINDS, KindRow, Measure, Slow, row};

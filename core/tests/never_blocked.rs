@@ -85,6 +85,7 @@ fn no_layer_lets_a_cluster_cut_itself_off() {
                 prefix: source.parse().unwrap(),
                 ttl_seconds: 60,
                 reason: "by mistake".into(),
+                canary: false,
             };
             assert!(!ask(&mut ledger, number, by_hand), "an admin may {verb:?} {source}");
             number += 1;
@@ -100,6 +101,7 @@ fn no_layer_lets_a_cluster_cut_itself_off() {
                 expires_at: Timestamp::from_secs(1_000_060),
                 trace: TraceParent::default(),
                 revision: 1,
+                rollout: None,
             });
         }
     }

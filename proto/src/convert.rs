@@ -12,6 +12,7 @@ mod enforcement;
 mod evidence;
 mod net;
 mod report;
+mod rollout;
 mod scalar;
 
 pub use decision::{origin, proof, verb};
@@ -19,6 +20,7 @@ pub use enforcement::{Delta, MAX_CHANGES, MAX_NEVER_BLOCK, SnapshotPart};
 pub use evidence::{Batch, Hello, MAX_INTERFACES, MAX_LOSSES, MAX_NETWORKS, MAX_RECORDS};
 pub use net::{address, address_bytes};
 pub use report::{Drift, NotEffective, Probe, Stopped};
+pub use rollout::{GoodPeers, MAX_CANARY_REPORTS};
 pub use scalar::{
     MAX_FLOW_ID_BYTES, MAX_TEXT_BYTES, decision_id, hash16, known_time, name, optional_time, request_id,
     request_id_bytes, text, wire_time,

@@ -8,6 +8,7 @@ use crate::{
     enroll,
     host::Host,
     metrics::ResponderMetrics,
+    peers,
     service::{Care, Service, Status, now, passes},
     subscription::{PUSHES, Resume, Subscription},
     switch::{Guarded, Switch},
@@ -85,6 +86,7 @@ pub async fn run_with<B: Backend + 'static>(
     let backend_name = backend.name();
     let switch = Switch::new(config.run_dir.clone(), config.data_dir.clone());
     let mut enforcer = Enforcer::new(Guarded::new(backend, switch), responder_metrics.clone());
+    enforcer.mirror.set_own_name(&identity.spiffe.id);
     match enforcer.open(now()).await {
         Ok(repaired) => {
             for what in repaired {
@@ -114,6 +116,8 @@ pub async fn run_with<B: Backend + 'static>(
     // The list of what must not be blocked is there before anything is.
     let (list, never_block) = watch::channel(host.gather().await);
     drain.spawn_until_drain(host.keep(list));
+    let (looking, samples) = peers::keep();
+    drain.spawn_until_drain(looking);
     let service = Service::new(
         enforcer,
         never_block,
@@ -122,6 +126,7 @@ pub async fn run_with<B: Backend + 'static>(
         responder_metrics,
         dropped,
         ready.block("first snapshot"),
+        samples,
     )
     .with(care);
     let status = service.status.subscribe();

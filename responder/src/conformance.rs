@@ -55,6 +55,7 @@ pub fn desired(wanted: &[(Element, Timestamp)]) -> Desired {
             expires_at,
             trace: TraceParent::default(),
             revision: 1,
+            rollout: None,
         });
     }
     desired

@@ -7,6 +7,7 @@
 
 mod caution;
 mod drift;
+mod goodwill;
 mod mirror;
 
 pub use drift::Verified;
@@ -16,6 +17,7 @@ use crate::{
     backend::{Backend, BackendError, Stopped},
     metrics::ResponderMetrics,
 };
+pub(crate) use goodwill::Goodwill;
 use netguard_core::{
     decision::DecisionId,
     net::NeverBlockEntry,
@@ -48,6 +50,7 @@ pub struct Enforcer<B> {
     /// The last revision of which all was tried and read back.
     effective: Option<(u64, Timestamp)>,
     held_back: caution::HeldBack,
+    pub(crate) goodwill: Goodwill,
     metrics: ResponderMetrics,
 }
 
@@ -62,6 +65,7 @@ impl<B: Backend> Enforcer<B> {
             not_effective: BTreeMap::new(),
             effective: None,
             held_back: caution::HeldBack::default(),
+            goodwill: Goodwill::default(),
             metrics,
         }
     }
@@ -122,6 +126,11 @@ impl<B: Backend> Enforcer<B> {
         desired.served_by(element).next().map(|entry| entry.decision)
     }
 
+    /// Why something that is wanted does not hold.
+    pub(crate) fn why_not_effective(&self, element: &Element) -> Option<&str> {
+        self.not_effective.get(element).map(|not| not.why.as_str())
+    }
+
     /// What does not hold, and why.
     pub fn not_effective(&self) -> impl Iterator<Item = &NotEffective> {
         self.not_effective.values()
@@ -132,6 +141,7 @@ impl<B: Backend> Enforcer<B> {
     /// Returns whether the firewall took it; if not, all of it waits for the next call.
     pub async fn enforce(&mut self, clock: impl Fn() -> Timestamp) -> bool {
         let Some(position) = self.mirror.position().cloned() else { return false };
+        self.weigh(clock());
         let started = Instant::now();
         for attempt in 1..=ATTEMPTS {
             match self.attempt(&clock, attempt).await {

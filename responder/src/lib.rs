@@ -7,6 +7,7 @@
 
 pub mod app;
 pub mod backend;
+mod canary;
 pub mod choice;
 pub mod cli;
 pub mod config;
@@ -16,6 +17,7 @@ pub mod enforcer;
 pub mod enroll;
 pub mod host;
 pub mod metrics;
+mod peers;
 pub mod preflight;
 pub mod reach;
 mod report;

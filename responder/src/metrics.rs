@@ -1,6 +1,9 @@
 //! What a responder shows to Prometheus.
 
-use crate::backend::{Counters, Stopped};
+use crate::{
+    backend::{Counters, Stopped},
+    enforcer::Goodwill,
+};
 use netguard_daemon::metrics::prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -42,6 +45,9 @@ pub struct ResponderMetrics {
     rollbacks: Counter,
     stopped_packets: Counter,
     stopped_bytes: Counter,
+    good_peers: Gauge,
+    withheld: Gauge,
+    breaker_tripped: Gauge,
 }
 
 impl Default for ResponderMetrics {
@@ -60,6 +66,9 @@ impl Default for ResponderMetrics {
             rollbacks: Counter::default(),
             stopped_packets: Counter::default(),
             stopped_bytes: Counter::default(),
+            good_peers: Gauge::default(),
+            withheld: Gauge::default(),
+            breaker_tripped: Gauge::default(),
         }
     }
 }
@@ -110,6 +119,21 @@ impl ResponderMetrics {
             Unit::Bytes,
             self.stopped_bytes.clone(),
         );
+        registry.register(
+            "good_peers",
+            "Peers that this host does not want to lose",
+            self.good_peers.clone(),
+        );
+        registry.register(
+            "withheld",
+            "Decisions not enforced for the sake of good peers",
+            self.withheld.clone(),
+        );
+        registry.register(
+            "breaker_tripped",
+            "1 since too many good peers would have been stopped, until the breaker is reset",
+            self.breaker_tripped.clone(),
+        );
         registry.register("packets", "Packets that met our rules since these stand", self.packets.clone());
     }
 
@@ -145,6 +169,13 @@ impl ResponderMetrics {
     pub(crate) fn stopped(&self, moved: Stopped) {
         self.stopped_packets.inc_by(moved.packets);
         self.stopped_bytes.inc_by(moved.bytes);
+    }
+
+    pub(crate) fn goodwill(&self, goodwill: &Goodwill) {
+        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.good_peers.set(count(goodwill.peers.known()));
+        self.withheld.set(count(goodwill.breaker.withheld().count()));
+        self.breaker_tripped.set(i64::from(goodwill.breaker.tripped().is_some()));
     }
 
     pub(crate) fn connected(&self, connected: bool) {

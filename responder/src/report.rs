@@ -1,7 +1,11 @@
 //! What is told to the cluster about what holds here.
 
-use crate::{backend::Backend, enforcer::Enforcer, service::News};
-use netguard_core::plan::NotEffective;
+use crate::{
+    backend::Backend,
+    enforcer::{Enforcer, Goodwill},
+    service::News,
+};
+use netguard_core::{plan::NotEffective, rollout::CanaryReport};
 use netguard_proto::{convert, v1};
 
 /// What does not hold, told in one report; the metric tells the whole number.
@@ -10,7 +14,11 @@ const MAX_NOT_EFFECTIVE: usize = 256;
 const MAX_WHY_BYTES: usize = 600;
 
 /// Everything that holds and does not, and what is new.
-pub(crate) fn report<B: Backend>(enforcer: &Enforcer<B>, news: &News) -> v1::EnforcementReport {
+pub(crate) fn report<B: Backend>(
+    enforcer: &Enforcer<B>,
+    news: &News,
+    canary_reports: Vec<CanaryReport>,
+) -> v1::EnforcementReport {
     let (effective_revision, effective_at) =
         enforcer.effective().map_or((0, 0), |(revision, at)| (revision, at.as_micros()));
     let (digest_revision, digest_equal) = news.digest.unwrap_or_default();
@@ -25,6 +33,19 @@ pub(crate) fn report<B: Backend>(enforcer: &Enforcer<B>, news: &News) -> v1::Enf
         drift: news.drifts.iter().cloned().map(drift).collect(),
         stopped: news.stopped.iter().copied().map(Into::into).collect(),
         probe: news.probe.clone().map(Into::into),
+        canary_reports: canary_reports.into_iter().map(Into::into).collect(),
+        good_peers: Some(good_peers(&enforcer.goodwill).into()),
+    }
+}
+
+fn good_peers(goodwill: &Goodwill) -> convert::GoodPeers {
+    let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    convert::GoodPeers {
+        known: count(goodwill.peers.known()),
+        tripped: goodwill.breaker.tripped().unwrap_or_default().to_owned(),
+        resets: goodwill.breaker.resets(),
+        withheld: count(goodwill.breaker.withheld().count()),
+        unmeasured: goodwill.unmeasured.clone().unwrap_or_default(),
     }
 }
 

@@ -10,8 +10,10 @@ pub(crate) use news::News;
 
 use crate::{
     backend::{Backend, BackendError},
+    canary::Duties,
     enforcer::{Enforcer, Outcome, Resubscribe, Verified},
     metrics::ResponderMetrics,
+    peers::Sample,
     report::report,
     subscription::{FromCluster, PUSHES, Resume},
     tally::Tally,
@@ -35,6 +37,8 @@ use tracing::{Span, info_span};
 /// How often it is asked whether somebody else changed the firewall, where it does not tell by itself: one netlink
 /// message.
 const LOOK: Duration = Duration::from_millis(250);
+/// How often a canary says how it fares.
+const DUTY: Duration = Duration::from_secs(1);
 
 /// What a responder can say about itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -73,6 +77,8 @@ pub(crate) struct Service<B> {
     cut_off_since: Option<Instant>,
     /// A report could not be handed over; a later one will tell.
     report_due: bool,
+    duties: Duties,
+    samples: mpsc::Receiver<Sample>,
 }
 
 /// One batch's worth of what has to be told when it is done.
@@ -92,6 +98,7 @@ impl<B: Backend> Service<B> {
         metrics: ResponderMetrics,
         dropped: Dropped,
         starting: Blocker,
+        samples: mpsc::Receiver<Sample>,
     ) -> Self {
         Self {
             enforcer,
@@ -113,6 +120,8 @@ impl<B: Backend> Service<B> {
             unconfirmed: None,
             cut_off_since: Some(Instant::now()),
             report_due: false,
+            duties: Duties::default(),
+            samples,
         }
     }
 
@@ -125,6 +134,8 @@ impl<B: Backend> Service<B> {
     pub(crate) async fn run(mut self, drain: Drain) {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut duty = interval(DUTY);
+        duty.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.host_never_block.mark_changed();
         let mut received = Vec::new();
         loop {
@@ -154,6 +165,8 @@ impl<B: Backend> Service<B> {
                 () = sleep_until(self.pace.due()) => self.verify().await,
                 () = sleep_until(self.count_at) => self.count().await,
                 _ = look.tick() => self.look().await,
+                _ = duty.tick() => self.on_duty(),
+                Some(sample) = self.samples.recv() => self.enforcer.observe(sample),
             }
         }
     }
@@ -276,11 +289,19 @@ impl<B: Backend> Service<B> {
         if self.enforcer.mirror.position().is_none() {
             return;
         }
-        self.report_due = reports.try_send(report(&self.enforcer, &self.news)).is_err();
+        let canary_reports = self.duties.reports(&self.enforcer, now(), Instant::now());
+        self.report_due = reports.try_send(report(&self.enforcer, &self.news, canary_reports)).is_err();
         if self.report_due {
             self.dropped.count("report", "coordinator_slow");
         } else {
             self.news.told();
+        }
+    }
+
+    /// A canary says how it fares as long as it is one.
+    fn on_duty(&mut self) {
+        if self.enforcer.mirror.desired().holds().duties().next().is_some() {
+            self.report();
         }
     }
 

@@ -418,6 +418,7 @@ fn snapshot(wanted: &[Element]) -> SnapshotPart {
             expires_at: after(600),
             trace: TraceParent::default(),
             revision: 1,
+            rollout: None,
         })
         .collect();
     SnapshotPart { ledger_id: "one".into(), revision: 1, entries, last: true, ..SnapshotPart::default() }

@@ -40,6 +40,7 @@ fn entry(number: u32, len: u8, expires_at: Timestamp) -> Entry {
         expires_at,
         trace: TraceParent::parse(&format!("00-4bf92f3577b34da6a3ce929d{number:08x}-00f067aa0ba902b7-01")),
         revision: u64::from(number),
+        rollout: None,
     }
 }
 

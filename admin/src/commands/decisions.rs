@@ -14,22 +14,30 @@ use std::collections::HashMap;
 /// Decisions asked for at once: a page stays far below the largest message.
 const PAGE: u32 = 1_000;
 
+/// What `block` was asked for.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) prefix: String,
+    pub(super) ttl: Option<u64>,
+    pub(super) reason: String,
+    pub(super) throttle: bool,
+    pub(super) canary: bool,
+}
+
 pub(super) async fn block(
-    prefix: String,
-    ttl: Option<u64>,
-    reason: String,
-    throttle: bool,
+    wanted: Wanted,
     cluster: &mut Cluster,
     output: &mut Output<'_>,
 ) -> Result<(), Failure> {
-    parse_prefix(&prefix)?;
+    parse_prefix(&wanted.prefix)?;
     let request = BlockRequest {
-        prefix,
-        ttl_seconds: ttl.unwrap_or(0),
-        reason,
-        verb: if throttle { Verb::Throttle } else { Verb::Block }.into(),
+        prefix: wanted.prefix,
+        ttl_seconds: wanted.ttl.unwrap_or(0),
+        reason: wanted.reason,
+        verb: if wanted.throttle { Verb::Throttle } else { Verb::Block }.into(),
         traceparent: String::new(),
         request_id: request_id()?,
+        canary: wanted.canary,
     };
     let written = cluster.call(Again::Safe, async |mut client| client.block(request.clone()).await).await?;
     output.show(&Written::from(written))

@@ -26,6 +26,9 @@ pub(super) struct Status {
     responders: u32,
     responders_connected: u32,
     responders_effective: u32,
+    rollouts: u32,
+    breaker_open: bool,
+    breaker: Vec<String>,
     pub(super) coordinators: Vec<Coordinator>,
 }
 
@@ -47,6 +50,9 @@ impl From<v1::Status> for Status {
             responders: status.responders,
             responders_connected: status.responders_connected,
             responders_effective: status.responders_effective,
+            rollouts: status.rollouts,
+            breaker_open: status.breaker_open,
+            breaker: status.breaker,
             coordinators: status.coordinators.into_iter().map(Coordinator::from).collect(),
         }
     }
@@ -63,6 +69,15 @@ impl View for Status {
         } else {
             self.mode.clone()
         };
+        let breaker = match (self.breaker_open, self.breaker.len()) {
+            (true, _) => {
+                "OPEN: automatic decisions are only simulated (netguard-admin breaker reset)".to_owned()
+            }
+            (false, 0) => "closed".to_owned(),
+            (false, tripped) => format!("closed, tripped on {tripped} (netguard-admin breaker reset)"),
+        };
+        let trips: String =
+            self.breaker.iter().map(|trip| format!("\n  {}", crate::escape::plain(trip))).collect();
         let summary = pairs(&[
             ("cluster", format!("{} (version {})", self.cluster, self.version)),
             ("mode", mode),
@@ -81,8 +96,10 @@ impl View for Status {
                     self.responders_connected, self.responders, self.responders_effective, self.revision
                 ),
             ),
+            ("rollouts", format!("{} with their canaries", self.rollouts)),
+            ("breaker", breaker),
         ]);
-        format!("{summary}\n\n{}", coordinators_table(&self.coordinators))
+        format!("{summary}{trips}\n\n{}", coordinators_table(&self.coordinators))
     }
 }
 

@@ -142,6 +142,19 @@ fn sentence(body: &Map<String, Value>) -> String {
             because(get("reason")),
         ]),
         "allowlist" => joined(&[get("action"), get("prefix"), because(get("reason"))]),
+        "rollout" => joined(&[
+            get("rollout"),
+            get("action").to_uppercase(),
+            get("what"),
+            if get("canaries").is_empty() { String::new() } else { format!("on {}", get("canaries")) },
+            because(get("why")),
+        ]),
+        "breaker" => joined(&[
+            get("action").to_uppercase(),
+            get("responder"),
+            because(get("why")),
+            because(get("reason")),
+        ]),
         "policy" => format!("version {} mode {}", get("version"), get("mode")),
         // Types that this version does not know, too.
         _ => rest(&ours),
@@ -207,6 +220,13 @@ mod tests {
         assert_eq!(
             line(drift),
             "22:13:20.123 drift         web-1: set block4 was missing (put right after 90ms)"
+        );
+        let reverted = json!({ "timestamp": at, "event_type": "rollout", "netguard": {
+            "rollout": 7, "action": "reverted", "what": "block 10.0.0.0/12", "why": "web-1: it would stop 1 of 1 good peers",
+            "actor": "coordinator 2" } });
+        assert_eq!(
+            line(reverted),
+            "22:13:20.123 rollout       7 REVERTED block 10.0.0.0/12 (web-1: it would stop 1 of 1 good peers) by coordinator 2"
         );
         let unknown = json!({ "timestamp": at, "event_type": "new_thing", "netguard": { "b": 2, "a": ["x"], "c": null } });
         assert_eq!(line(unknown), "22:13:20.123 new_thing     a=[\"x\"] b=2");

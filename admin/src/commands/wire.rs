@@ -16,6 +16,8 @@ pub(super) struct Decision {
     pub(super) verb: &'static str,
     pub(super) target: String,
     pub(super) simulated: bool,
+    /// The rollout that keeps it to its canaries for now; 0: none does.
+    pub(super) held_by_rollout: u64,
     pub(super) origin: &'static str,
     pub(super) kinds: Vec<String>,
     pub(super) reason: String,
@@ -60,6 +62,7 @@ impl From<v1::Decision> for Decision {
             verb: verb_name(verb),
             target: target(decision.target.as_ref()),
             simulated: decision.simulated,
+            held_by_rollout: decision.held_by_rollout,
             origin: match origin {
                 Origin::Unspecified => "unknown",
                 Origin::Detector => "detector",
@@ -219,7 +222,11 @@ const DECISION_COLUMNS: [&str; 8] = ["TARGET", "VERB", "STATE", "LEFT", "ORIGIN"
 
 impl Decision {
     fn state(&self) -> &'static str {
-        if self.simulated { "simulated" } else { "enforced" }
+        match (self.simulated, self.held_by_rollout) {
+            (true, _) => "simulated",
+            (false, 0) => "enforced",
+            (false, _) => "canary",
+        }
     }
 
     fn row(&self, state: &str, now: u64) -> [String; 8] {

@@ -285,6 +285,39 @@ impl AdminService for Service {
         written(vec![])
     }
 
+    async fn list_rollouts(&self, _: Request<ListRolloutsRequest>) -> Answer<ListRolloutsResponse> {
+        let bad = CanaryReport { rollout: 7, bad: HOSTILE.to_owned(), ..Default::default() };
+        let rollout = Rollout {
+            id: 7,
+            state: "canary".to_owned(),
+            what: HOSTILE.to_owned(),
+            canaries: vec!["web-1".to_owned(), "web-2".to_owned()],
+            decisions: 3,
+            reports: [("web-1".to_owned(), bad)].into(),
+            ..Default::default()
+        };
+        let over = Rollout {
+            id: 6,
+            state: "reverted".into(),
+            ended_at: AT,
+            why: "by x".into(),
+            ..Default::default()
+        };
+        Ok(Response::new(ListRolloutsResponse { rollouts: vec![rollout, over], revision: 5 }))
+    }
+
+    async fn promote_rollout(&self, _: Request<EndRolloutRequest>) -> Answer<WriteResponse> {
+        written(vec![])
+    }
+
+    async fn revert_rollout(&self, _: Request<EndRolloutRequest>) -> Answer<WriteResponse> {
+        written(vec![])
+    }
+
+    async fn reset_breaker(&self, _: Request<ResetBreakerRequest>) -> Answer<WriteResponse> {
+        written(vec![])
+    }
+
     async fn list_audit(&self, request: Request<ListAuditRequest>) -> Answer<ListAuditResponse> {
         let request = request.into_inner();
         let until = (request.after + u64::from(request.limit)).min(ENTRIES);

@@ -26,7 +26,9 @@ impl Admin {
         };
         let id = writer.decision_id();
         let reason = convert::text("reason", request.reason)?;
-        let command = Command::AdminBlock { id, verb, prefix, ttl_seconds, reason };
+        let canary = request.canary;
+        let command = Command::AdminBlock { id, verb, prefix, ttl_seconds, reason, canary };
+        let consensus = self.shared.consensus.clone();
         writer
             .answer(command, |outcome| match outcome {
                 Outcome::Decisions(decisions) => match decisions.as_slice() {
@@ -34,7 +36,13 @@ impl Admin {
                         let until = text::time(decision.expires_at);
                         let known = if decision.id == id { "" } else { "; it was decided upon already" };
                         let length = text::duration(Duration::from_secs(ttl_seconds));
-                        format!("{verb} {prefix} for {length}, until {until}{known}")
+                        let ledger = consensus.ledger();
+                        let held =
+                            ledger.rollout_of(decision.id).filter(|rollout| rollout.ended_at.is_none());
+                        let held = held.map_or_else(String::new, |rollout| {
+                            format!("; rollout {} tries it on a few hosts first", rollout.id)
+                        });
+                        format!("{verb} {prefix} for {length}, until {until}{known}{held}")
                     }
                     decisions => text::count(decisions.len(), "decision"),
                 },

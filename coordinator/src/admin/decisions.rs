@@ -85,7 +85,7 @@ pub(super) fn list(ledger: &Ledger, filter: &Filter) -> ListDecisionsResponse {
                 return ControlFlow::Break(());
             }
             last = Some(decision.id);
-            let wire = v1::Decision::from(decision.clone());
+            let wire = to_wire(ledger, decision);
             bytes += wire.encoded_len();
             decisions.push(wire);
             ControlFlow::Continue(())
@@ -109,6 +109,12 @@ impl Admin {
         }
         page
     }
+}
+
+/// With the rollout that keeps it to its canaries.
+pub(super) fn to_wire(ledger: &Ledger, decision: &Decision) -> v1::Decision {
+    let held = ledger.rollout_of(decision.id).filter(|rollout| rollout.ended_at.is_none());
+    v1::Decision { held_by_rollout: held.map_or(0, |rollout| rollout.id.0), ..decision.clone().into() }
 }
 
 /// Audit entries after a number, oldest first.
@@ -138,6 +144,7 @@ mod tests {
                 prefix: Prefix::host(std::net::IpAddr::V4((0xc000_0200 + i).into())),
                 ttl_seconds: 60,
                 reason: "test".into(),
+                canary: false,
             };
             let actor =
                 Actor::Identity(SpiffeId { cluster: "c".into(), role: Role::AdminOwner, id: "a".into() });

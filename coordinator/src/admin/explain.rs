@@ -1,4 +1,4 @@
-use super::{Admin, text};
+use super::{Admin, decisions::to_wire, rollouts, text};
 use netguard_core::{
     decision::{Decision, DecisionId, Target},
     ledger::{EndReason, EndedDecision, Ledger},
@@ -87,9 +87,10 @@ impl Admin {
         }
         let mut decisions = Vec::with_capacity(live.len() + ended.len());
         for decision in live.iter().take(MAX_LIVE) {
-            let hosts = if decision.simulated { Vec::new() } else { self.effects_of(decision).await };
+            let hosts =
+                if decision.simulated { Vec::new() } else { self.effects_of(&ledger, decision).await };
             decisions.push(ExplainedDecision {
-                decision: Some(decision.clone().into()),
+                decision: Some(to_wire(&ledger, decision)),
                 active: true,
                 hosts,
             });
@@ -109,15 +110,24 @@ impl Admin {
         Explanation { decisions, notes, revision: ledger.revision() }
     }
 
-    async fn effects_of(&self, decision: &Decision) -> Vec<HostEffect> {
+    /// What a rollout keeps to its canaries holds on no other host, whatever revision that is at.
+    async fn effects_of(&self, ledger: &Ledger, decision: &Decision) -> Vec<HostEffect> {
         let Admin { shared } = self;
         let target = (decision.verb, decision.target);
-        let effects = shared
-            .flow
-            .agents()
-            .gather_effects(&shared.consensus, decision.id, target, decision.revision)
-            .await;
-        effects.into_iter().map(Into::into).collect()
+        let rollout = ledger.rollout_of(decision.id);
+        let since = rollout.map_or(0, |rollout| rollout.revision).max(decision.revision);
+        let held = rollout.filter(|rollout| rollout.ended_at.is_none());
+        let effects =
+            shared.flow.agents().gather_effects(&shared.consensus, decision.id, target, since).await;
+        let hosts = effects.into_iter().map(HostEffect::from);
+        hosts
+            .map(|host| match held {
+                Some(rollout) if !rollout.canaries.contains(&host.responder) => {
+                    HostEffect { effective: false, effective_at: 0, why_not: rollouts::held(rollout), ..host }
+                }
+                _ => host,
+            })
+            .collect()
     }
 }
 
@@ -128,6 +138,7 @@ fn how_it_ended(ended: &EndedDecision) -> String {
         EndReason::Unblocked { by, reason } => format!("{by} lifted it: {reason}"),
         EndReason::Allowlisted { prefix } => format!("{prefix} was put on the allowlist"),
         EndReason::NeverBlock { owner } => format!("it became part of what {owner} never lets be blocked"),
+        EndReason::Reverted { rollout, why } => format!("rollout {rollout} was taken back: {why}"),
         EndReason::Replaced { by } => format!("decision {by} took its place"),
     };
     format!("decision {} ended at {}: {why}", ended.decision.id, text::time(ended.ended_at))
@@ -148,6 +159,13 @@ fn why_nothing(ledger: &Ledger, what: &What, live: &[Decision]) -> Vec<String> {
             "automatic decisions are simulated: shown, not enforced, until the policy's mode is `enforce`"
                 .to_owned(),
         );
+    }
+    if ledger.breaker().open_since.is_some() {
+        let trips = rollouts::breaker(ledger).join("; ");
+        notes.push(format!(
+            "automatic decisions are simulated because the breaker is open ({trips}): see what is wrong, then \
+             `netguard-admin breaker reset`"
+        ));
     }
     if live.is_empty()
         && let What::Decision(id) = what

@@ -1,4 +1,4 @@
-use super::Admin;
+use super::{Admin, rollouts};
 use crate::raft::ClusterView;
 use netguard_core::{identity::Role, ledger::Ledger};
 use netguard_proto::v1::{Agent, Coordinator, Status};
@@ -33,6 +33,9 @@ impl Admin {
             term: view.term,
             coordinators: coordinators(&view),
             answered_by: view.node_id,
+            rollouts: narrow(ledger.pending_rollouts().count()),
+            breaker: rollouts::breaker(&ledger),
+            breaker_open: ledger.breaker().open_since.is_some(),
         }
     }
 }

@@ -63,6 +63,8 @@ impl Write for netguard_proto::v1::RevokeAgentRequest {}
 impl Write for netguard_proto::v1::CreateTokenRequest {}
 impl Write for netguard_proto::v1::RevokeTokenRequest {}
 impl Write for netguard_proto::v1::RemoveCoordinatorRequest {}
+impl Write for netguard_proto::v1::EndRolloutRequest {}
+impl Write for netguard_proto::v1::ResetBreakerRequest {}
 
 /// One admin's write on its way.
 #[derive(Debug)]

@@ -154,7 +154,8 @@ mod tests {
             "netguard.v1.ResponderService" => role == Responder,
             "netguard.v1.EnrollService" => name == "Enroll" || role != Coordinator,
             "netguard.v1.AdminService" => match name {
-                "Block" | "Unblock" | "AddAllowlist" | "RemoveAllowlist" | "Import" => {
+                "Block" | "Unblock" | "AddAllowlist" | "RemoveAllowlist" | "Import" | "PromoteRollout"
+                | "RevertRollout" | "ResetBreaker" => {
                     matches!(role, AdminOperator | AdminOwner)
                 }
                 "ApplyPolicy" | "RevokeAgent" | "CreateToken" | "ListTokens" | "RevokeToken"

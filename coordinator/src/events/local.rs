@@ -5,7 +5,12 @@ use super::{
     render::{Rendered, describe_decision},
 };
 use crate::{agents::describe, raft::RevisionChanges, wall_clock::now};
-use netguard_core::{decision::Decision, identity::Role, ledger::Change, time::Timestamp};
+use netguard_core::{
+    decision::Decision,
+    identity::Role,
+    ledger::{Change, Ledger},
+    time::Timestamp,
+};
 use netguard_proto::convert::{Drift, NotEffective};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::Arc};
@@ -32,6 +37,8 @@ pub struct Enforced<'a> {
     pub at: Timestamp,
     /// The revisions in between, where they are still known.
     pub changes: &'a [Arc<RevisionChanges>],
+    /// Says what rollouts keep from this responder.
+    pub ledger: &'a Ledger,
 }
 
 impl EventHub {
@@ -63,7 +70,9 @@ impl EventHub {
         let puts = enforced.changes.iter().filter(|changes| changes.revision <= enforced.revision);
         let puts = puts.flat_map(|changes| {
             changes.changes.iter().filter_map(move |change| match change {
-                Change::Put(entry) => Some((entry, changes.committed_at)),
+                Change::Put(entry) if !enforced.ledger.keeps_from(entry.rollout, enforced.responder) => {
+                    Some((entry, changes.committed_at))
+                }
                 _ => None,
             })
         });

@@ -164,6 +164,20 @@ impl Entry<'_> {
         events
     }
 
+    fn rollout(&self, outcome: &Outcome, more: Value) -> Rendered {
+        let mut fields = Map::new();
+        if let Outcome::Rollout(rollout) = outcome {
+            fields.insert("rollout".into(), rollout.id.0.into());
+            fields.insert("what".into(), rollout.what.clone().into());
+            fields.insert("decisions".into(), rollout.decisions.into());
+            fields.insert("opened_by".into(), rollout.opened_by.clone().into());
+        }
+        if let Value::Object(more) = more {
+            fields.extend(more);
+        }
+        self.event("rollout", Value::Object(fields))
+    }
+
     fn lifted(&self, event_type: &'static str, verb: Verb, target: &Target) -> Rendered {
         self.event(event_type, json!({ "verb": verb.name(), "target": target.to_string() })).about(target)
     }
@@ -209,7 +223,17 @@ impl Entry<'_> {
                 .iter()
                 .map(|d| self.decision("decision", d, &json!({ "extended": d.id != decision.id })))
                 .collect(),
-            Command::AdminBlock { .. } => each("decision", Value::Null),
+            Command::AdminBlock { .. } => {
+                let mut events = each("decision", Value::Null);
+                events.extend(changes.iter().filter_map(|change| match change {
+                    Change::Hold(hold) => {
+                        let opened = json!({ "action": "opened", "rollout": hold.rollout.0 });
+                        Some(self.event("rollout", opened))
+                    }
+                    _ => None,
+                }));
+                events
+            }
             Command::UnblockPrefix { reason, .. } | Command::UnblockDecision { reason, .. } => {
                 each("unblock", json!({ "lifted_because": reason }))
             }
@@ -289,6 +313,26 @@ impl Entry<'_> {
                 vec![self.event("bouncer", json!({ "action": "removed", "bouncer": name }))]
             }
             Command::Initialise { .. } => vec![self.event("membership", action)],
+            Command::RolloutStage { canaries, .. } => {
+                vec![self.rollout(outcome, json!({ "action": "staged", "canaries": canaries }))]
+            }
+            Command::RolloutPromote { why, .. } => {
+                vec![self.rollout(outcome, json!({ "action": "promoted", "why": why }))]
+            }
+            Command::RolloutRevert { why, .. } => {
+                vec![self.rollout(outcome, json!({ "action": "reverted", "alarm": true, "why": why }))]
+            }
+            Command::BreakerTrip { responder, why, .. } => {
+                let open = matches!(outcome, Outcome::Breaker { open: true });
+                let trip = json!({
+                    "action": if open { "open" } else { "tripped" }, "alarm": true, "responder": responder,
+                    "why": why, "automatic_decisions": if open { "simulated" } else { "as the policy says" },
+                });
+                vec![self.event("breaker", trip)]
+            }
+            Command::BreakerReset { reason } => {
+                vec![self.event("breaker", json!({ "action": "reset", "reason": reason }))]
+            }
             Command::Expire => Vec::new(),
         }
     }
@@ -316,6 +360,11 @@ fn action(command: &Command) -> &'static str {
         Command::Import(_) => "import",
         Command::BouncerAdd { .. } => "bouncer_add",
         Command::BouncerRemove { .. } => "bouncer_remove",
+        Command::RolloutStage { .. } => "rollout_stage",
+        Command::RolloutPromote { .. } => "rollout_promote",
+        Command::RolloutRevert { .. } => "rollout_revert",
+        Command::BreakerTrip { .. } => "breaker_trip",
+        Command::BreakerReset { .. } => "breaker_reset",
     }
 }
 

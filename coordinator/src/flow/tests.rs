@@ -4,4 +4,5 @@ mod agents;
 mod cluster;
 mod evidence;
 mod failure;
+mod rollouts;
 mod watching;

@@ -2,6 +2,7 @@
 
 use netguard_core::ledger::{Entry, Ledger};
 use netguard_core::net::NeverBlockEntry;
+use netguard_core::rollout::Hold;
 use netguard_proto::convert::SnapshotPart;
 
 /// Entries in one part: at some 150 bytes each well below the largest message of 4 MiB.
@@ -12,6 +13,8 @@ pub(super) fn parts(ledger: &Ledger) -> impl Iterator<Item = SnapshotPart> + '_ 
     let mut entries = ledger.entries().peekable();
     let mut never_block = ledger.never_block().entries().iter().peekable();
     let mut over = false;
+    // Before what they hold back, as in a delta.
+    let mut holds: Vec<Hold> = ledger.holds().collect();
     std::iter::from_fn(move || {
         if over {
             return None;
@@ -27,6 +30,8 @@ pub(super) fn parts(ledger: &Ledger) -> impl Iterator<Item = SnapshotPart> + '_ 
             never_block: some_never_block,
             last: over,
             throttle_per_minute: Some(ledger.policy().throttle_per_minute),
+            holds: std::mem::take(&mut holds),
+            breaker_resets: ledger.breaker().resets,
         })
     })
 }

@@ -74,8 +74,8 @@ impl Ledger {
                 self.initialise(context, request, cluster, never_block)
             }
             Command::Propose { decision } => self.propose(context, decision),
-            Command::AdminBlock { id, verb, prefix, ttl_seconds, reason } => {
-                self.admin_block(context, *id, *verb, *prefix, *ttl_seconds, reason)
+            Command::AdminBlock { id, verb, prefix, ttl_seconds, reason, canary } => {
+                self.admin_block(context, *id, *verb, *prefix, *ttl_seconds, reason, *canary)
             }
             Command::UnblockPrefix { prefix, reason } => self.unblock_prefix(context, prefix, reason),
             Command::UnblockDecision { id, reason } => self.unblock_decision(context, *id, reason),
@@ -107,6 +107,13 @@ impl Ledger {
             Command::Import(import) => self.import(context, import),
             Command::BouncerAdd { name, key_sha256 } => self.bouncer_add(context, name, *key_sha256),
             Command::BouncerRemove { name } => self.bouncer_remove(name),
+            Command::RolloutStage { id, canaries } => self.rollout_stage(context, *id, canaries),
+            Command::RolloutPromote { id, why } => self.rollout_promote(context, *id, why),
+            Command::RolloutRevert { id, why } => self.rollout_revert(context, *id, why),
+            Command::BreakerTrip { responder, resets, why } => {
+                self.breaker_trip(context, responder, *resets, why)
+            }
+            Command::BreakerReset { reason } => self.breaker_reset(context, reason),
         }
     }
 

@@ -78,6 +78,9 @@ pub(super) fn in_words(outcome: &Result<Outcome, Refusal>) -> String {
             format!("{decisions} decisions, {allowlist} allowlist entries and {tokens} tokens expired")
         }
         Ok(Outcome::Imported(_)) => "imported".to_owned(),
+        Ok(Outcome::Rollout(rollout)) => format!("rollout {}: {}", rollout.id, rollout.state.name()),
+        Ok(Outcome::Breaker { open: true }) => "the breaker is open".to_owned(),
+        Ok(Outcome::Breaker { open: false }) => "the breaker is closed".to_owned(),
     }
 }
 
@@ -110,6 +113,11 @@ impl Command {
             Self::Import(_) => "import",
             Self::BouncerAdd { .. } => "bouncer.add",
             Self::BouncerRemove { .. } => "bouncer.remove",
+            Self::RolloutStage { .. } => "rollout.stage",
+            Self::RolloutPromote { .. } => "rollout.promote",
+            Self::RolloutRevert { .. } => "rollout.revert",
+            Self::BreakerTrip { .. } => "breaker.trip",
+            Self::BreakerReset { .. } => "breaker.reset",
         }
     }
 
@@ -141,6 +149,10 @@ impl Command {
             Self::NotEnrolled(refused) => refused.to_string(),
             Self::Import(import) => format!("{} of {} entries", import.verb, import.entries.len()),
             Self::BouncerAdd { name, .. } | Self::BouncerRemove { name } => name.clone(),
+            Self::RolloutStage { id, canaries } => format!("{id} on {}", canaries.join(", ")),
+            Self::RolloutPromote { id, why } | Self::RolloutRevert { id, why } => format!("{id}: {why}"),
+            Self::BreakerTrip { responder, why, .. } => format!("{responder}: {why}"),
+            Self::BreakerReset { reason } => reason.clone(),
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::{
     identity::{Role, SpiffeId},
     net::{NeverBlockEntry, Prefix},
     policy::Policy,
+    rollout::{Hold, Rollout, RolloutId},
     time::Timestamp,
     trace::TraceParent,
 };
@@ -78,6 +79,8 @@ pub enum Command {
         prefix: Prefix,
         ttl_seconds: u64,
         reason: String,
+        /// Canaries first, however small it is.
+        canary: bool,
     },
     /// Lifts every decision whose target lies within the prefix.
     UnblockPrefix {
@@ -153,6 +156,31 @@ pub enum Command {
     BouncerRemove {
         name: String,
     },
+    /// The leader's choice of canaries, the first or another one.
+    RolloutStage {
+        id: RolloutId,
+        canaries: Vec<String>,
+    },
+    /// What a rollout holds back holds everywhere from now on.
+    RolloutPromote {
+        id: RolloutId,
+        why: String,
+    },
+    /// Lifts a rollout's decisions.
+    RolloutRevert {
+        id: RolloutId,
+        why: String,
+    },
+    /// A responder refuses to stop its good peers. `resets` is how often the breaker had been reset when it said so.
+    BreakerTrip {
+        responder: String,
+        resets: u64,
+        why: String,
+    },
+    /// Automatic decisions act again, and responders enforce what they withheld.
+    BreakerReset {
+        reason: String,
+    },
 }
 
 /// What one command did.
@@ -187,6 +215,12 @@ pub enum Outcome {
         tokens: u64,
     },
     Imported(Imported),
+    /// As it stands now.
+    Rollout(Box<Rollout>),
+    /// Whether the breaker keeps automatic decisions from acting now.
+    Breaker {
+        open: bool,
+    },
 }
 
 /// Why the ledger refused. The text tells the operator what to do.
@@ -222,6 +256,13 @@ pub enum Refusal {
     PolicyVersion { current: u64, base: u64 },
     #[error("{0}")]
     Policy(String),
+    #[error("no rollout {id} is with its canaries: see `netguard-admin rollouts list`")]
+    NoRollout { id: RolloutId },
+    #[error(
+        "with {prefix} more than {percent} % of all {family} addresses would be blocked or throttled \
+         (policy max_address_share_percent)"
+    )]
+    AddressShare { prefix: Prefix, family: String, percent: u32 },
     #[error("{what} takes {takes}")]
     BadValue { what: String, takes: String },
     #[error("{what} is full: {limit} entries")]
@@ -241,6 +282,8 @@ pub struct Entry {
     pub expires_at: Timestamp,
     pub trace: TraceParent,
     pub revision: u64,
+    /// It came with a rollout: while that is held, only its canaries enforce this.
+    pub rollout: Option<RolloutId>,
 }
 
 /// What changed for responders.
@@ -255,4 +298,10 @@ pub enum Change {
     /// The whole never-block list, allowlist included.
     NeverBlock(Vec<NeverBlockEntry>),
     ThrottlePerMinute(u32),
+    /// A rollout is with these canaries, instead of others if it was with others.
+    Hold(Hold),
+    /// A rollout is over: what is still there of it holds everywhere.
+    Release(RolloutId),
+    /// How often the breaker has been reset: with a new number responders enforce what they withheld.
+    BreakerResets(u64),
 }

@@ -5,11 +5,12 @@ use super::{
 use crate::{
     decision::{Decision, DecisionId, Origin, Target, Verb},
     net::{NeverBlock, Prefix},
+    rollout::RolloutId,
     time::Timestamp,
 };
 use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 /// Live decisions: twice the 100,000 addresses the kernel's sets are measured with.
 pub const MAX_DECISIONS: usize = 200_000;
@@ -44,6 +45,11 @@ pub enum EndReason {
     Replaced {
         by: DecisionId,
     },
+    /// Its rollout was taken back.
+    Reverted {
+        rollout: RolloutId,
+        why: String,
+    },
 }
 
 /// Live decisions, at most one for each verb and target, and those that ended lately.
@@ -59,18 +65,6 @@ pub(super) struct Decisions {
     by_target: RedBlackTreeMapSync<(Target, Verb), DecisionId>,
 }
 
-/// What a responder is told of a decision.
-pub(super) fn entry(decision: &Decision) -> Entry {
-    Entry {
-        decision: decision.id,
-        verb: decision.verb,
-        target: decision.target,
-        expires_at: decision.expires_at,
-        trace: decision.trace.clone(),
-        revision: decision.revision,
-    }
-}
-
 impl Decisions {
     pub(super) fn on(&self, target: Target, verb: Verb) -> Option<&Decision> {
         self.live.get(self.by_target.get(&(target, verb))?)
@@ -84,29 +78,56 @@ impl Decisions {
             Err(LedgerError::Damaged("two decisions on one target"))
         }
     }
-
-    pub(super) fn digest_from_scratch(&self) -> SetDigest {
-        let mut digest = SetDigest::default();
-        for decision in self.live.values().filter(|decision| !decision.simulated) {
-            digest.insert(&entry(decision));
-        }
-        digest
-    }
 }
 
 impl Ledger {
-    /// Puts a decision into the list, in place of one with the same id if there is one.
-    pub(super) fn put(&mut self, context: &mut Context<'_>, mut decision: Decision) -> Decision {
-        if let Some(before) = self.decisions.live.get(&decision.id) {
+    /// What a responder is told of a decision.
+    pub(super) fn entry(&self, decision: &Decision) -> Entry {
+        Entry {
+            decision: decision.id,
+            verb: decision.verb,
+            target: decision.target,
+            expires_at: decision.expires_at,
+            trace: decision.trace.clone(),
+            revision: decision.revision,
+            rollout: self.rollouts.of(decision.id),
+        }
+    }
+
+    pub(super) fn digest_from_scratch(&self) -> SetDigest {
+        let entries: Vec<Entry> = self.entries().collect();
+        let mut digest = SetDigest::of(&entries);
+        self.holds().for_each(|hold| digest.hold(&hold));
+        digest
+    }
+
+    /// Puts a decision into the list, in place of one with the same id if there is one; it holds everywhere at once.
+    pub(super) fn put(&mut self, context: &mut Context<'_>, decision: Decision) -> Decision {
+        self.put_into(context, decision, None)
+    }
+
+    /// As [`Self::put`], as part of a rollout if there is one.
+    pub(super) fn put_into(
+        &mut self,
+        context: &mut Context<'_>,
+        mut decision: Decision,
+        rollout: Option<RolloutId>,
+    ) -> Decision {
+        if let Some(before) = self.decisions.live.get(&decision.id).cloned() {
             if !before.simulated {
-                self.decisions.digest.remove(&entry(before));
+                let entry = self.entry(&before);
+                self.decisions.digest.remove(&entry);
+                self.derived.share.remove(&before);
             }
             self.derived.due.remove_mut(&(before.expires_at, Due::Decision(before.id)));
         }
         decision.revision = context.revision;
+        self.rollouts.assign(decision.id, rollout);
         if !decision.simulated {
-            self.decisions.digest.insert(&entry(&decision));
-            context.changes.push(Change::Put(entry(&decision)));
+            let entry = self.entry(&decision);
+            self.decisions.digest.insert(&entry);
+            self.derived.share.insert(&decision);
+            context.changes.push(Change::Put(entry));
         } else {
             // Nothing changes for responders, so no revision is spent on it.
             decision.revision = self.revision;
@@ -125,13 +146,18 @@ impl Ledger {
         why: &EndReason,
     ) -> Vec<Decision> {
         let mut ended = Vec::with_capacity(ids.len().min(MAX_DECISIONS_IN_OUTCOME));
+        let mut rollouts = BTreeSet::new();
         for id in ids {
             let Some(decision) = self.decisions.live.get(id).cloned() else { continue };
+            let entry = self.entry(&decision);
+            rollouts.extend(entry.rollout);
             self.decisions.live.remove_mut(id);
             self.decisions.by_target.remove_mut(&(decision.target, decision.verb));
             self.derived.due.remove_mut(&(decision.expires_at, Due::Decision(*id)));
+            self.rollouts.assign(*id, None);
             if !decision.simulated {
-                self.decisions.digest.remove(&entry(&decision));
+                self.decisions.digest.remove(&entry);
+                self.derived.share.remove(&decision);
                 context.changes.push(Change::Remove { verb: decision.verb, target: decision.target });
                 self.doors.removed(context.revision, &decision);
             }
@@ -147,6 +173,7 @@ impl Ledger {
                 ended.push(decision);
             }
         }
+        self.end_empty_rollouts(context, rollouts);
         ended
     }
 
@@ -170,7 +197,9 @@ impl Ledger {
     }
 
     /// An admin's own word: enforced whatever the mode. On a target that is decided upon already the later end of the
-    /// two counts, so that a second block never shortens the first; to shorten it, lift it first.
+    /// two counts, so that a second block never shortens the first; to shorten it, lift it first. What is large goes
+    /// through canaries, unless it holds everywhere already.
+    #[allow(clippy::too_many_arguments, reason = "the fields of one command")]
     pub(super) fn admin_block(
         &mut self,
         context: &mut Context<'_>,
@@ -179,19 +208,22 @@ impl Ledger {
         prefix: Prefix,
         ttl_seconds: u64,
         reason: &str,
+        canary: bool,
     ) -> Result<Outcome, Refusal> {
-        let ordered = Ordered { id, origin: Origin::Admin, verb, prefix, kind: None, ttl_seconds, reason };
+        let ordered =
+            Ordered { id, origin: Origin::Admin, verb, prefix, kind: None, ttl_seconds, reason, canary };
         self.check_order(context, &ordered)?;
         let expires_at = context.now.saturating_add(Duration::from_secs(ttl_seconds));
         let decision = match self.decisions.on(Target::Source(prefix), verb).cloned() {
             Some(live) if !live.simulated => {
+                let rollout = self.rollouts.pending_of(live.id).map(|rollout| rollout.id);
                 let decision = Decision {
                     origin: Origin::Admin,
                     reason: reason.to_owned(),
                     expires_at: live.expires_at.max(expires_at),
                     ..live
                 };
-                self.put(context, decision)
+                self.put_into(context, decision, rollout)
             }
             simulated => self.make(context, &ordered, simulated.as_ref())?,
         };

@@ -49,6 +49,8 @@ pub(super) struct Ordered<'a> {
     pub(super) kind: Option<Kind>,
     pub(super) ttl_seconds: u64,
     pub(super) reason: &'a str,
+    /// Through canaries, however small it is.
+    pub(super) canary: bool,
 }
 
 impl Ledger {
@@ -60,6 +62,8 @@ impl Ledger {
                 takes: format!("at most {MAX_IMPORT} entries at once"),
             });
         }
+        // A list is sent in parts of this size: a full one is a part of something large.
+        let canary = import.entries.len() as u64 >= u64::from(self.policy().canary.burst);
         let mut imported = Imported::default();
         for (place, entry) in (0_u32..).zip(&import.entries) {
             let ordered = Ordered {
@@ -70,6 +74,7 @@ impl Ledger {
                 kind: import.kind,
                 ttl_seconds: entry.ttl_seconds,
                 reason: entry.reason.as_deref().unwrap_or(&import.reason),
+                canary: canary && self.policy().canary.enabled,
             };
             match self.import_one(context, &ordered) {
                 Ok(true) => imported.made += 1,
@@ -100,7 +105,8 @@ impl Ledger {
         match self.decisions.on(Target::Source(ordered.prefix), ordered.verb).cloned() {
             Some(live) if !live.simulated && live.expires_at >= expires_at => Err(None),
             Some(live) if !live.simulated => {
-                self.put(context, Decision { expires_at, ..live });
+                let rollout = self.rollouts.pending_of(live.id).map(|rollout| rollout.id);
+                self.put_into(context, Decision { expires_at, ..live }, rollout);
                 Ok(false)
             }
             simulated => {
@@ -138,6 +144,8 @@ impl Ledger {
         simulated: Option<&Decision>,
     ) -> Result<Decision, Refusal> {
         self.check_room()?;
+        self.check_share(&ordered.prefix)?;
+        let rollout = self.join_rollout(context, ordered.verb, &ordered.prefix, ordered.canary)?;
         if let Some(simulated) = simulated {
             self.end(context, &[simulated.id], &EndReason::Replaced { by: ordered.id });
         }
@@ -160,6 +168,6 @@ impl Ledger {
             first_packet_at: None,
             threshold_at: None,
         };
-        Ok(self.put(context, decision))
+        Ok(self.put_into(context, decision, rollout))
     }
 }

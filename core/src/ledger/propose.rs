@@ -57,9 +57,9 @@ impl Ledger {
                     self.check_new_id(decision.id)?;
                 }
                 self.check_room()?;
-                if !decision.simulated && !self.within_pace(context.now) {
-                    let cap = self.policy().max_new_decisions_per_minute;
-                    let held = format!("simulated: more than {cap} new decisions within a minute");
+                if !decision.simulated
+                    && let Some(held) = self.held_back(context.now)
+                {
                     decision.simulated = true;
                     decision.reason = cut(&format!("{} [{held}]", decision.reason), MAX_REASON);
                     context.note = Some(held);
@@ -112,15 +112,28 @@ impl Ledger {
                 merged.reason = newer.reason;
             }
         }
-        if merged == live {
+        // What is proven by itself does not wait for the canaries of somebody's list.
+        let held = self.rollouts.pending_of(live.id).map(|rollout| rollout.id);
+        if merged == live && held.is_none() {
             return Outcome::Unchanged;
         }
-        if merged.expires_at == live.expires_at {
+        if merged.expires_at == live.expires_at && held.is_none() {
             // For people only: responders have nothing to do, so the revision stays.
             self.decisions.live.insert_mut(merged.id, merged.clone());
             return Outcome::Decisions(vec![merged]);
         }
-        Outcome::Decisions(vec![self.put(context, merged)])
+        let merged = self.put(context, merged);
+        self.end_empty_rollouts(context, held.into_iter().collect());
+        Outcome::Decisions(vec![merged])
+    }
+
+    /// Why a new automatic decision is only simulated, if so; counts it otherwise.
+    fn held_back(&mut self, now: Timestamp) -> Option<String> {
+        if self.breaker().open_since.is_some() {
+            return Some("simulated: the breaker is open".to_owned());
+        }
+        let cap = self.policy().max_new_decisions_per_minute;
+        (!self.within_pace(now)).then(|| format!("simulated: more than {cap} new decisions within a minute"))
     }
 
     /// Counts one more new decision, if the policy's cap allows it.

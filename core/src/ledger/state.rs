@@ -1,7 +1,7 @@
 use super::{
     Agent, AllowlistEntry, AuditEntry, EndedDecision, Entry, PolicyVersion, Removal, SetDigest, Token,
-    TokenId, agents::Registry, audit::Audit, decisions::Decisions, doors::Doors, policies::Policies,
-    remembered::Remembered,
+    TokenId, agents::Registry, audit::Audit, breaker::Breaker, decisions::Decisions, doors::Doors,
+    policies::Policies, remembered::Remembered, rollouts::Rollouts, share::AddressShare,
 };
 use crate::{
     decision::{Decision, DecisionId, Target, Verb},
@@ -16,8 +16,6 @@ use std::{net::IpAddr, ops::Bound, sync::Arc};
 
 /// The form [`Ledger::to_bytes`] writes. A change of any stored type is a new number.
 const FORMAT: u16 = 2;
-/// Format 1 ended before [`Doors`].
-const WITHOUT_DOORS: u16 = 1;
 
 /// The replicated state of a cluster.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -34,9 +32,9 @@ pub struct Ledger {
     pub(super) registry: Registry,
     pub(super) audit: Audit,
     pub(super) remembered: Remembered,
-    /// Written after the rest.
-    #[serde(skip)]
     pub(super) doors: Doors,
+    pub(super) rollouts: Rollouts,
+    pub(super) breaker: Breaker,
     #[serde(skip)]
     pub(super) derived: Derived,
 }
@@ -52,6 +50,8 @@ pub(super) struct Derived {
     /// Both.
     pub(super) never_block: Arc<NeverBlock>,
     pub(super) due: RedBlackTreeSetSync<(Timestamp, Due)>,
+    /// Of what is enforced.
+    pub(super) share: AddressShare,
 }
 
 impl Default for Derived {
@@ -63,6 +63,7 @@ impl Default for Derived {
             allowed: Arc::new(NeverBlock::default()),
             never_block: builtin,
             due: RedBlackTreeSetSync::new_sync(),
+            share: AddressShare::default(),
         }
     }
 }
@@ -194,10 +195,10 @@ impl Ledger {
 
     /// What responders enforce: everything live that is not simulated.
     pub fn entries(&self) -> impl Iterator<Item = Entry> {
-        self.decisions().filter(|decision| !decision.simulated).map(super::decisions::entry)
+        self.decisions().filter(|decision| !decision.simulated).map(|decision| self.entry(decision))
     }
 
-    /// Count and hash of [`Self::entries`].
+    /// Count of [`Self::entries`], and hash of these and of [`Self::holds`].
     #[must_use]
     pub fn digest(&self) -> SetDigest {
         self.decisions.digest
@@ -263,7 +264,7 @@ impl Ledger {
     ///
     /// Errors: none in practice; the encoder's own are passed on.
     pub fn to_bytes(&self) -> Result<Vec<u8>, LedgerError> {
-        Ok(postcard::to_stdvec(&(FORMAT, self, &self.doors))?)
+        Ok(postcard::to_stdvec(&(FORMAT, self))?)
     }
 
     /// Reads what [`Self::to_bytes`] wrote.
@@ -272,17 +273,10 @@ impl Ledger {
     /// fit each other, [`LedgerError::Encoding`] for anything else.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, LedgerError> {
         let (format, _) = postcard::take_from_bytes::<u16>(bytes)?;
-        if !matches!(format, WITHOUT_DOORS | FORMAT) {
+        if format != FORMAT {
             return Err(LedgerError::Format { found: format });
         }
         let ((_, mut ledger), rest) = postcard::take_from_bytes::<(u16, Self)>(bytes)?;
-        let rest = if format == FORMAT {
-            let (doors, rest) = postcard::take_from_bytes::<Doors>(rest)?;
-            ledger.doors = doors;
-            rest
-        } else {
-            rest
-        };
         if !rest.is_empty() {
             return Err(LedgerError::Damaged("bytes left over"));
         }
@@ -292,9 +286,13 @@ impl Ledger {
 
     fn derive(&mut self) -> Result<(), LedgerError> {
         self.decisions.index()?;
-        if self.decisions.digest != self.decisions.digest_from_scratch() {
+        if self.decisions.digest != self.digest_from_scratch() {
             return Err(LedgerError::Damaged("the digest of the decisions is another"));
         }
+        if !self.rollouts.fit(&self.decisions) {
+            return Err(LedgerError::Damaged("a rollout counts other decisions than it has"));
+        }
+        self.derived.share = AddressShare::of(self.decisions.live.values());
         self.derived.policy = Arc::new(self.policies.current().1);
         self.derive_never_block();
         let decisions = self.decisions.live.values().map(|d| (d.expires_at, Due::Decision(d.id)));

@@ -1,13 +1,14 @@
-use super::Element;
+use super::{Element, Holds};
 use crate::{
     decision::{DecisionId, Target, Verb},
     ledger::{Change, Entry},
     net::{NeverBlock, NeverBlockEntry, Prefix},
     policy::Policy,
+    rollout::{Hold, RolloutId},
     time::Timestamp,
     trace::TraceParent,
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, num::NonZeroU64};
 
 /// What is kept of an entry besides its element: a responder may hold a million.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +17,8 @@ struct Wanted {
     decision: [u8; 16],
     expires_at: Timestamp,
     revision: u64,
+    /// Rollouts are numbered from 1.
+    rollout: Option<NonZeroU64>,
 }
 
 impl From<&Entry> for Wanted {
@@ -24,6 +27,7 @@ impl From<&Entry> for Wanted {
             decision: entry.decision.0.to_ne_bytes(),
             expires_at: entry.expires_at,
             revision: entry.revision,
+            rollout: entry.rollout.and_then(|rollout| NonZeroU64::new(rollout.0)),
         }
     }
 }
@@ -38,6 +42,7 @@ impl Wanted {
             expires_at: self.expires_at,
             trace: TraceParent::default(),
             revision: self.revision,
+            rollout: self.rollout.map(|rollout| RolloutId(rollout.get())),
         }
     }
 }
@@ -84,6 +89,8 @@ pub struct Desired {
     never_block: NeverBlock,
     throttle_per_minute: u32,
     horizon: Timestamp,
+    holds: Holds,
+    breaker_resets: u64,
 }
 
 impl Default for Desired {
@@ -97,6 +104,8 @@ impl Default for Desired {
             never_block: NeverBlock::with_builtin([]),
             throttle_per_minute: Policy::default().throttle_per_minute,
             horizon: Timestamp::MAX_SANE,
+            holds: Holds::default(),
+            breaker_resets: 0,
         }
     }
 }
@@ -114,6 +123,22 @@ impl Desired {
             }
             Change::ThrottlePerMinute(rate) => {
                 self.throttle_per_minute = rate;
+                None
+            }
+            Change::Hold(hold) => {
+                let rollout = hold.rollout;
+                let number = NonZeroU64::new(rollout.0);
+                let came_with =
+                    self.entries.iter().filter(|(_, wanted)| number.is_some() && wanted.rollout == number);
+                self.holds.hold(hold, came_with.map(|(element, _)| *element));
+                None
+            }
+            Change::Release(rollout) => {
+                self.holds.release(rollout);
+                None
+            }
+            Change::BreakerResets(resets) => {
+                self.breaker_resets = resets;
                 None
             }
         }
@@ -137,12 +162,17 @@ impl Desired {
     }
 
     pub fn put(&mut self, entry: Entry) -> Option<Entry> {
+        self.holds.put(&entry);
+        let rollout = entry.rollout;
         let element = Element::of(&entry);
-        let before = self.entries.insert(element, Wanted::from(&entry));
+        let before = self.entries.insert(element, Wanted::from(&entry)).map(|before| before.of(&element));
+        if let Some(before) = before.as_ref().filter(|before| before.rollout != rollout) {
+            self.holds.forget(before);
+        }
         if let (None, Some(length)) = (&before, length(&element)) {
             *self.lengths.entry(length).or_default() += 1;
         }
-        before.map(|before| before.of(&element))
+        before
     }
 
     pub fn remove(&mut self, verb: Verb, target: Target) -> Option<Entry> {
@@ -156,17 +186,52 @@ impl Desired {
                 self.lengths.remove(&length);
             }
         }
-        Some(before.of(&element))
+        let before = before.of(&element);
+        self.holds.forget(&before);
+        Some(before)
     }
 
-    /// Wants these entries and no others. The old ones go first, so that never both take memory.
-    pub fn replace(&mut self, entries: Gathered) {
+    /// Wants these entries and no others, of which those that came with these rollouts wait for their canaries. The old
+    /// ones go first, so that never both take memory.
+    pub fn replace(&mut self, entries: Gathered, holds: Vec<Hold>) {
         self.entries = BTreeMap::new();
         self.entries = entries.0.into_iter().collect();
         self.lengths = BTreeMap::new();
         for length in self.entries.keys().filter_map(length) {
             *self.lengths.entry(length).or_default() += 1;
         }
+        self.holds.replace(holds);
+        for (element, wanted) in self.entries.iter().filter(|(_, wanted)| wanted.rollout.is_some()) {
+            self.holds.put(&wanted.of(element));
+        }
+    }
+
+    /// The name under which this host may be a canary.
+    pub fn set_own_name(&mut self, own: &str) {
+        self.holds.set_own(own);
+    }
+
+    #[must_use]
+    pub fn own_name(&self) -> &str {
+        self.holds.own()
+    }
+
+    /// Rollouts that are with their canaries.
+    #[must_use]
+    pub fn holds(&self) -> &Holds {
+        &self.holds
+    }
+
+    /// What came with a rollout that is with its canaries.
+    #[must_use]
+    pub fn came_with(&self, rollout: RolloutId) -> Vec<Element> {
+        self.holds.elements(rollout).copied().collect()
+    }
+
+    /// How often the cluster's breaker has been reset.
+    #[must_use]
+    pub fn breaker_resets(&self) -> u64 {
+        self.breaker_resets
     }
 
     /// What must not be blocked on this host, whatever the cluster says: own addresses, gateways, resolvers …
@@ -234,7 +299,7 @@ impl Desired {
     }
 
     /// The entries of the element's verb whose target contains its target, the same not included, narrowest first.
-    pub(super) fn around(&self, element: &Element) -> impl Iterator<Item = Entry> {
+    pub fn around(&self, element: &Element) -> impl Iterator<Item = Entry> {
         let prefix = match element.target {
             Target::Source(prefix) => Some((element.verb, prefix)),
             Target::Service(_) => None,

@@ -120,13 +120,16 @@ impl<'a, F: Fn(&Element) -> Option<String>> Admission<'a, F> {
         never.or_else(|| (self.cannot)(element))
     }
 
+    /// Whether the entry's time is not over yet, and has come: what waits for other hosts to try it first is no failure.
+    fn is_due(&self, entry: &Entry) -> bool {
+        self.desired.held_until(entry) > self.now && !self.desired.holds().holds_back(entry)
+    }
+
     /// Until when the elements around `region` cover all of it.
     fn covered_until(&self, region: &Element) -> Option<Timestamp> {
         self.desired
             .around(region)
-            .filter(|entry| {
-                self.desired.held_until(entry) > self.now && self.refusal(&Element::of(entry)).is_none()
-            })
+            .filter(|entry| self.is_due(entry) && self.refusal(&Element::of(entry)).is_none())
             .map(|entry| self.desired.held_until(&entry))
             .max()
     }
@@ -143,7 +146,7 @@ impl<'a, F: Fn(&Element) -> Option<String>> Admission<'a, F> {
         let mut around: Vec<(Element, Timestamp)> = Vec::new();
         entries.filter_map(move |entry| {
             let expires_at = self.desired.held_until(&entry);
-            if expires_at <= self.now {
+            if !self.is_due(&entry) {
                 return None;
             }
             let element = Element::of(&entry);

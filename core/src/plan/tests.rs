@@ -30,6 +30,7 @@ fn entry(element: Element, expires_at: Timestamp) -> Entry {
         expires_at,
         trace: TraceParent::default(),
         revision: 1,
+        rollout: None,
     }
 }
 

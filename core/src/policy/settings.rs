@@ -42,8 +42,49 @@ pub struct Policy {
     pub widest_ipv6_prefix: u8,
     /// New connections a minute that a throttled source keeps.
     pub throttle_per_minute: u32,
+    /// Most of all addresses of a family that may be blocked or throttled at once, in percent.
+    pub max_address_share_percent: u32,
+    /// What goes through canaries first.
+    pub canary: CanarySettings,
+    /// Responders that have to refuse to stop their good peers before automatic decisions are only simulated, until an
+    /// operator resets the breaker; in a smaller fleet all of them.
+    pub breaker_responders: u32,
     /// Over the table of kinds, by kind name.
     pub kinds: BTreeMap<String, KindSettings>,
+}
+
+/// Canary first: what is large holds on a few hosts before it holds on all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CanarySettings {
+    pub enabled: bool,
+    /// New blocks and throttles by admins, imports and feeds within a minute past which the next ones are large.
+    pub burst: u32,
+    /// A prefix wider than this is large.
+    pub ipv4_prefix: u8,
+    pub ipv6_prefix: u8,
+    /// Share of the living responders that are canaries, in percent: at least one host, at most `max_hosts`.
+    pub percent: u32,
+    pub max_hosts: u32,
+    /// How long every canary has to be healthy before it holds everywhere, in seconds.
+    pub hold_seconds: u32,
+    /// How long they may take, in seconds; then it is taken back.
+    pub deadline_seconds: u32,
+}
+
+impl Default for CanarySettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            burst: 1_000,
+            ipv4_prefix: 20,
+            ipv6_prefix: 40,
+            percent: 5,
+            max_hosts: 10,
+            hold_seconds: 10,
+            deadline_seconds: 120,
+        }
+    }
 }
 
 /// One kind's settings; what is absent keeps the table's number.
@@ -70,6 +111,9 @@ impl Default for Policy {
             widest_ipv4_prefix: 8,
             widest_ipv6_prefix: 19,
             throttle_per_minute: 20,
+            max_address_share_percent: 25,
+            canary: CanarySettings::default(),
+            breaker_responders: 2,
             kinds: BTreeMap::new(),
         }
     }
@@ -103,6 +147,13 @@ impl Policy {
         if !(1..=128).contains(&self.widest_ipv6_prefix) {
             return bad("widest_ipv6_prefix", "1 to 128");
         }
+        if !(1..=100).contains(&self.max_address_share_percent) {
+            return bad("max_address_share_percent", "1 to 100");
+        }
+        if !(1..=64).contains(&self.breaker_responders) {
+            return bad("breaker_responders", "1 to 64");
+        }
+        self.canary.validate()?;
         for (name, kind) in &self.kinds {
             let setting = |field: &str| format!("kinds.{name}.{field}");
             if name.parse::<Kind>().is_err() {
@@ -138,6 +189,31 @@ impl Policy {
     #[must_use]
     pub fn mode_of(&self, kind: Kind) -> Mode {
         self.kinds.get(kind.name()).and_then(|settings| settings.mode).unwrap_or(self.mode)
+    }
+}
+
+impl CanarySettings {
+    fn validate(&self) -> Result<(), PolicyError> {
+        let of = |setting: &str, fits: bool, takes: &'static str| {
+            if fits { Ok(()) } else { Err(PolicyError { setting: format!("canary.{setting}"), takes }) }
+        };
+        of("burst", (1..=1_000_000).contains(&self.burst), "1 to 1000000")?;
+        of("ipv4_prefix", self.ipv4_prefix <= 32, "0 to 32")?;
+        of("ipv6_prefix", self.ipv6_prefix <= 128, "0 to 128")?;
+        of("percent", (1..=100).contains(&self.percent), "1 to 100")?;
+        of("max_hosts", (1..=64).contains(&self.max_hosts), "1 to 64")?;
+        of("hold_seconds", (1..=3_600).contains(&self.hold_seconds), "1 to 3600")?;
+        of(
+            "deadline_seconds",
+            self.deadline_seconds > self.hold_seconds && self.deadline_seconds <= 86_400,
+            "more than canary.hold_seconds, up to 86400",
+        )
+    }
+
+    /// Whether a prefix is large by itself.
+    #[must_use]
+    pub fn is_wide(&self, prefix: &crate::net::Prefix) -> bool {
+        prefix.prefix_len() < if prefix.is_ipv4() { self.ipv4_prefix } else { self.ipv6_prefix }
     }
 }
 

@@ -39,6 +39,7 @@ pub(super) async fn measure(
         verb: v1::Verb::Block.into(),
         traceparent: String::new(),
         request_id: request_id(),
+        canary: false,
     };
     control.block(&request).await?;
     let address = source.to_string();

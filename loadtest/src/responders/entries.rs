@@ -65,6 +65,8 @@ impl Entries {
                 never_block: Vec::new(),
                 last: false,
                 throttle_per_minute: None,
+                holds: Vec::new(),
+                breaker_resets: 0,
             })
         })
     }
@@ -104,6 +106,7 @@ fn entry(source: Prefix, expires_at: Timestamp) -> Entry {
         expires_at,
         trace: TraceParent::default(),
         revision: 1,
+        rollout: None,
     }
 }
 

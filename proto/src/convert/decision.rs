@@ -169,6 +169,7 @@ impl From<Decision> for v1::Decision {
             simulated: decision.simulated,
             first_packet_at: wire_time(decision.first_packet_at),
             threshold_at: wire_time(decision.threshold_at),
+            held_by_rollout: 0,
         }
     }
 }

@@ -1,14 +1,15 @@
 //! What is pushed to responders.
 
 use super::{
-    ConvertError, at_most, decision::verb_fits, decision_id, known_time, optional_time, required, text, verb,
-    wire_time,
+    ConvertError, at_most, decision::verb_fits, decision_id, known_time, optional_time, required,
+    rollout::holds, text, verb, wire_time,
 };
 use crate::v1;
 use netguard_core::{
     decision::{Target, Verb},
     ledger::{Change, Entry},
     net::NeverBlockEntry,
+    rollout::{Hold, RolloutId},
     time::Timestamp,
     trace::TraceParent,
 };
@@ -29,6 +30,8 @@ pub struct SnapshotPart {
     pub never_block: Vec<NeverBlockEntry>,
     pub last: bool,
     pub throttle_per_minute: Option<u32>,
+    pub holds: Vec<Hold>,
+    pub breaker_resets: u64,
 }
 
 /// All changes of one revision.
@@ -55,6 +58,7 @@ impl TryFrom<v1::Entry> for Entry {
             expires_at: known_time("entry.expires_at", wire.expires_at)?,
             trace: TraceParent::parse(&wire.traceparent),
             revision: wire.revision,
+            rollout: (wire.rollout > 0).then_some(RolloutId(wire.rollout)),
         })
     }
 }
@@ -68,6 +72,7 @@ impl From<Entry> for v1::Entry {
             expires_at: entry.expires_at.as_micros(),
             traceparent: entry.trace.as_str().to_owned(),
             revision: entry.revision,
+            rollout: entry.rollout.map_or(0, |rollout| rollout.0),
         }
     }
 }
@@ -134,6 +139,9 @@ impl TryFrom<v1::Change> for Change {
                 Self::Remove { verb, target }
             }
             v1::change::Of::NeverBlock(list) => Self::NeverBlock(never_block(list.entries)?),
+            v1::change::Of::Hold(hold) => Self::Hold(hold.try_into()?),
+            v1::change::Of::Release(rollout) => Self::Release(RolloutId(rollout)),
+            v1::change::Of::BreakerResets(resets) => Self::BreakerResets(resets),
             v1::change::Of::Settings(settings) => Self::ThrottlePerMinute(throttle_per_minute(settings)?),
         })
     }
@@ -143,6 +151,9 @@ impl From<Change> for v1::Change {
     fn from(change: Change) -> Self {
         let of = match change {
             Change::Put(entry) => v1::change::Of::Put(entry.into()),
+            Change::Hold(hold) => v1::change::Of::Hold(hold.into()),
+            Change::Release(rollout) => v1::change::Of::Release(rollout.0),
+            Change::BreakerResets(resets) => v1::change::Of::BreakerResets(resets),
             Change::Remove { verb, target } => v1::change::Of::Remove((verb, target).into()),
             Change::NeverBlock(entries) => v1::change::Of::NeverBlock(v1::NeverBlockList {
                 entries: entries.into_iter().map(Into::into).collect(),
@@ -197,6 +208,8 @@ impl TryFrom<v1::SnapshotPart> for SnapshotPart {
             never_block: never_block(wire.never_block)?,
             last: wire.last,
             throttle_per_minute: wire.settings.map(throttle_per_minute).transpose()?,
+            holds: holds(wire.holds)?,
+            breaker_resets: wire.breaker_resets,
         })
     }
 }
@@ -212,6 +225,8 @@ impl From<SnapshotPart> for v1::SnapshotPart {
             settings: part
                 .throttle_per_minute
                 .map(|throttle_per_minute| v1::EnforcementSettings { throttle_per_minute }),
+            holds: part.holds.into_iter().map(Into::into).collect(),
+            breaker_resets: part.breaker_resets,
         }
     }
 }

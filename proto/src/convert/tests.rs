@@ -6,13 +6,14 @@ use netguard_core::{
     kind::Kind,
     ledger::{Change, Entry},
     net::{NeverBlockEntry, Prefix, Protocol},
+    rollout::{CanaryReport, Hold, RolloutId},
     subject::{Service, Subject},
     time::Timestamp,
     trace::TraceParent,
 };
 use proptest::prelude::*;
 use prost::Message;
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 fn addresses() -> impl Strategy<Value = IpAddr> {
     prop_oneof![
@@ -129,8 +130,9 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn entries()(id: u128, (verb, target) in targets(), expires_at in times(), trace in traces(), revision: u64) -> Entry {
-        Entry { decision: DecisionId(id), verb, target, expires_at, trace, revision }
+    fn entries()(id: u128, (verb, target) in targets(), expires_at in times(), trace in traces(), revision: u64, rollout: u64) -> Entry {
+        let rollout = (rollout > 0).then_some(RolloutId(rollout));
+        Entry { decision: DecisionId(id), verb, target, expires_at, trace, revision, rollout }
     }
 }
 
@@ -141,12 +143,30 @@ fn never_blocks() -> impl Strategy<Value = Vec<NeverBlockEntry>> {
     )
 }
 
+fn holds() -> impl Strategy<Value = Hold> {
+    (1..u64::MAX, proptest::collection::vec("[a-z]{1,9}", 0..4))
+        .prop_map(|(rollout, canaries)| Hold { rollout: RolloutId(rollout), canaries })
+}
+
+prop_compose! {
+    fn canary_reports()(numbers in proptest::array::uniform8(any::<u64>()), bad in "[ -~]{0,40}", why_failing in "[ -~]{0,40}") -> CanaryReport {
+        let [revision, elements, failing, good_known, good_hit, active_before, active_after, healthy_for] = numbers;
+        CanaryReport {
+            rollout: RolloutId(revision.max(1)), revision, elements, failing, good_known, good_hit, active_before,
+            active_after, healthy_for: Duration::from_micros(healthy_for), bad, why_failing,
+        }
+    }
+}
+
 fn changes() -> impl Strategy<Value = Change> {
     prop_oneof![
         entries().prop_map(Change::Put),
         targets().prop_map(|(verb, target)| Change::Remove { verb, target }),
         never_blocks().prop_map(Change::NeverBlock),
         (1u32..=60_000).prop_map(Change::ThrottlePerMinute),
+        holds().prop_map(Change::Hold),
+        any::<u64>().prop_map(|rollout| Change::Release(RolloutId(rollout))),
+        any::<u64>().prop_map(Change::BreakerResets),
     ]
 }
 
@@ -167,6 +187,8 @@ proptest! {
         changes in proptest::collection::vec(changes(), 0..5),
         entries in proptest::collection::vec(entries(), 0..5),
         never_block in never_blocks(),
+        holds in proptest::collection::vec(holds(), 0..3),
+        canary_report in canary_reports(),
         (verb, target) in targets(),
         revision in 1..u64::MAX,
         at in times(),
@@ -175,8 +197,11 @@ proptest! {
         prop_assert_eq!(over_the_wire::<_, v1::EvidenceRecord>(&record), Ok(record.clone()));
         let delta = Delta { previous: revision - 1, revision, changes, trace: TraceParent::default(), committed_at: Some(at) };
         prop_assert_eq!(over_the_wire::<_, v1::Delta>(&delta), Ok(delta));
-        let part = SnapshotPart { ledger_id: "l".into(), revision, entries, never_block, last: true, throttle_per_minute: Some(20) };
+        let part = SnapshotPart { ledger_id: "l".into(), revision, entries, never_block, last: true, throttle_per_minute: Some(20), holds, breaker_resets: revision };
         prop_assert_eq!(over_the_wire::<_, v1::SnapshotPart>(&part), Ok(part));
+        prop_assert_eq!(over_the_wire::<_, v1::CanaryReport>(&canary_report), Ok(canary_report));
+        let good_peers = GoodPeers { known: 9, tripped: "3 of 9".into(), resets: revision, withheld: 3, unmeasured: "no module".into() };
+        prop_assert_eq!(over_the_wire::<_, v1::GoodPeers>(&good_peers), Ok(good_peers));
         let not = NotEffective { verb, target, why: "no nft".into(), decision: Some(DecisionId(7)) };
         prop_assert_eq!(over_the_wire::<_, v1::NotEffective>(&not), Ok(not));
         let drift = Drift { what: "table inet netguard was missing".into(), noticed_at: Some(at), repaired_at: None };
@@ -209,6 +234,8 @@ proptest! {
         let _ = v1::SensorHello::decode(bytes).map(Hello::try_from);
         let _ = v1::Delta::decode(bytes).map(Delta::try_from);
         let _ = v1::SnapshotPart::decode(bytes).map(SnapshotPart::try_from);
+        let _ = v1::CanaryReport::decode(bytes).map(CanaryReport::try_from);
+        let _ = v1::GoodPeers::decode(bytes).map(GoodPeers::try_from);
         let _ = v1::NotEffective::decode(bytes).map(NotEffective::try_from);
         let _ = v1::Drift::decode(bytes).map(Drift::try_from);
         let _ = v1::Stopped::decode(bytes).map(Stopped::try_from);

@@ -20,7 +20,8 @@ impl<B: Backend> Enforcer<B> {
             let entry = self.mirror.desired().entry(element)?;
             (entry.revision == *revision).then(|| why.clone())
         };
-        self.backend.cannot(element).or_else(held_back)
+        let withheld = || self.goodwill.breaker.withholds(element).map(str::to_owned);
+        self.backend.cannot(element).or_else(withheld).or_else(held_back)
     }
 
     /// What the next [`Self::enforce`] would put into the firewall that is not in it. Costs nothing when no more than

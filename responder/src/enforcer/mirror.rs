@@ -2,6 +2,7 @@ use netguard_core::{
     ledger::{Change, Entry, SetDigest},
     net::NeverBlockEntry,
     plan::{Desired, Element, Gathered},
+    rollout::Hold,
 };
 use netguard_proto::convert::{Delta, SnapshotPart};
 
@@ -19,6 +20,8 @@ pub struct Position {
 #[derive(Debug, Default)]
 pub struct Mirror {
     desired: Desired,
+    /// Under this name the cluster knows this host.
+    own: String,
     digest: SetDigest,
     position: Option<Position>,
     incoming: Option<Incoming>,
@@ -31,6 +34,8 @@ struct Incoming {
     entries: Gathered,
     never_block: Vec<NeverBlockEntry>,
     throttle_per_minute: Option<u32>,
+    holds: Vec<Hold>,
+    breaker_resets: u64,
 }
 
 /// What a message did.
@@ -71,6 +76,12 @@ impl Resubscribe {
 }
 
 impl Mirror {
+    /// The name under which the cluster knows this host; without it this host is nobody's canary.
+    pub fn set_own_name(&mut self, own: &str) {
+        own.clone_into(&mut self.own);
+        self.desired.set_own_name(own);
+    }
+
     /// `None` before the first whole snapshot.
     #[must_use]
     pub fn position(&self) -> Option<&Position> {
@@ -90,7 +101,8 @@ impl Mirror {
     pub(super) fn forget(&mut self) {
         let mut desired = Desired::default();
         desired.set_host_never_block(self.desired.host_never_block().to_vec());
-        *self = Self { desired, ..Self::default() };
+        desired.set_own_name(&self.own);
+        *self = Self { desired, own: std::mem::take(&mut self.own), ..Self::default() };
     }
 
     /// A new subscription begins: parts of a snapshot that came before are void.
@@ -106,26 +118,34 @@ impl Mirror {
             entries: Gathered::default(),
             never_block: Vec::new(),
             throttle_per_minute: None,
+            holds: Vec::new(),
+            breaker_resets: 0,
         });
         if incoming.position != position
             || incoming.entries.len() + part.entries.len() > MAX_ENTRIES
             || incoming.never_block.len() + part.never_block.len() > MAX_ENTRIES
+            || incoming.holds.len() + part.holds.len() > MAX_ENTRIES
         {
             return Err(Resubscribe::Snapshot);
         }
         incoming.entries.extend(part.entries);
         incoming.never_block.extend(part.never_block);
         incoming.throttle_per_minute = part.throttle_per_minute.or(incoming.throttle_per_minute);
+        incoming.holds.extend(part.holds);
+        incoming.breaker_resets = incoming.breaker_resets.max(part.breaker_resets);
         if !part.last {
             self.incoming = Some(incoming);
             return Ok(Outcome::Waiting);
         }
-        let Incoming { position, entries, never_block, throttle_per_minute } = incoming;
-        self.desired.replace(entries);
+        let Incoming { position, entries, never_block, throttle_per_minute, holds, breaker_resets } =
+            incoming;
+        self.digest = SetDigest::default();
+        holds.iter().for_each(|hold| self.digest.hold(hold));
+        self.desired.replace(entries, holds);
         self.desired.change(Change::NeverBlock(never_block));
+        self.desired.change(Change::BreakerResets(breaker_resets));
         let rate = throttle_per_minute.unwrap_or_else(|| Desired::default().throttle_per_minute());
         self.desired.change(Change::ThrottlePerMinute(rate));
-        self.digest = SetDigest::default();
         for entry in self.desired.entries() {
             self.digest.insert(&entry);
         }
@@ -148,9 +168,19 @@ impl Mirror {
                     changed.push(Element { verb: *verb, target: *target });
                 }
                 Change::NeverBlock(_) | Change::ThrottlePerMinute(_) => all = true,
+                Change::Hold(Hold { rollout, .. }) | Change::Release(rollout) => {
+                    if let Some(told) = self.desired.holds().told(*rollout) {
+                        self.digest.release(&told);
+                    }
+                    changed.extend(self.desired.came_with(*rollout));
+                }
+                // The enforcer asks for it.
+                Change::BreakerResets(_) => {}
             }
-            if let Change::Put(entry) = &change {
-                self.digest.insert(entry);
+            match &change {
+                Change::Put(entry) => self.digest.insert(entry),
+                Change::Hold(hold) => self.digest.hold(hold),
+                _ => {}
             }
             if let Some(before) = self.desired.change(change) {
                 self.digest.remove(&before);

@@ -1,3 +1,5 @@
+mod goodwill;
+
 use super::*;
 use crate::backend::{Counters, Memory, Stopped, Survey};
 use netguard_core::{
@@ -104,6 +106,7 @@ struct Rig {
     ready: Readiness,
     status: watch::Receiver<Status>,
     drain: Drain,
+    samples: mpsc::Sender<Sample>,
 }
 
 impl Rig {
@@ -114,10 +117,12 @@ impl Rig {
     async fn with(care: Care) -> Self {
         let firewall = Glass::default();
         let mut enforcer = Enforcer::new(firewall.clone(), ResponderMetrics::default());
+        enforcer.mirror.set_own_name("web-1");
         enforcer.open(now()).await.unwrap();
         let (to, from_cluster) = mpsc::channel(PUSHES);
         let (resume_sender, resume) = watch::channel(Resume::default());
         let (never_block, list) = watch::channel(Vec::new());
+        let (samples, taken) = mpsc::channel(1);
         let ready = Readiness::new();
         let service = Service::new(
             enforcer,
@@ -127,13 +132,23 @@ impl Rig {
             ResponderMetrics::default(),
             Dropped::unregistered(),
             ready.block("first snapshot"),
+            taken,
         )
         .with(care);
         let status = service.status.subscribe();
         let drain = Drain::new();
         drain.spawn(service.run(drain.clone()));
-        let mut rig =
-            Self { firewall, to, reports: mpsc::channel(1).1, resume, never_block, ready, status, drain };
+        let mut rig = Self {
+            firewall,
+            to,
+            reports: mpsc::channel(1).1,
+            resume,
+            never_block,
+            ready,
+            status,
+            drain,
+            samples,
+        };
         rig.connect(1).await;
         rig
     }
@@ -198,6 +213,7 @@ fn entry(element: Element, seconds: u64) -> Entry {
         expires_at: now().saturating_add(Duration::from_secs(seconds)),
         trace: TraceParent::default(),
         revision: 1,
+        rollout: None,
     }
 }
 

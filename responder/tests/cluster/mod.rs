@@ -153,6 +153,7 @@ pub fn block(source: &str) -> Entry {
         expires_at: Timestamp::from_secs(4_102_444_800),
         trace: TraceParent::default(),
         revision: 1,
+        rollout: None,
     }
 }
 

@@ -6,6 +6,7 @@ use netguard_core::{
     decision::{Target, Verb},
     evidence::{EvidenceRecord, Fact},
     ledger::{Change, Entry, SetDigest},
+    rollout::{Hold, RolloutId},
     subject::Subject,
     time::Timestamp,
     trace::TraceParent,
@@ -145,12 +146,14 @@ impl Sensor {
 
 /// What a responder holds, and that it never saw a gap.
 pub(super) struct Responder {
-    id: String,
+    pub(super) id: String,
     pushes: Streaming<v1::Push>,
     pub(super) revision: u64,
     pub(super) ledger_id: String,
     pub(super) entries: BTreeMap<(Verb, Target), Entry>,
+    pub(super) holds: BTreeMap<RolloutId, Hold>,
     building: Vec<Entry>,
+    holds_incoming: Vec<Hold>,
     pub(super) snapshots: usize,
     pub(super) revisions: Vec<u64>,
 }
@@ -164,7 +167,9 @@ impl Responder {
             revision: 0,
             ledger_id: String::new(),
             entries: BTreeMap::new(),
+            holds: BTreeMap::new(),
             building: vec![],
+            holds_incoming: vec![],
             snapshots: 0,
             revisions: vec![],
         }
@@ -212,8 +217,13 @@ impl Responder {
                 let part = convert::SnapshotPart::try_from(part).unwrap();
                 assert!(part.revision >= self.revision, "never back in time");
                 self.building.extend(part.entries);
+                if self.holds_incoming.is_empty() {
+                    self.holds_incoming = part.holds;
+                }
                 if part.last {
                     let entries = std::mem::take(&mut self.building);
+                    let holds = std::mem::take(&mut self.holds_incoming);
+                    self.holds = holds.into_iter().map(|hold| (hold.rollout, hold)).collect();
                     self.entries = entries.into_iter().map(|e| ((e.verb, e.target), e)).collect();
                     (self.revision, self.ledger_id) = (part.revision, part.ledger_id);
                     self.snapshots += 1;
@@ -231,7 +241,13 @@ impl Responder {
                         Change::Remove { verb, target } => {
                             self.entries.remove(&(verb, target));
                         }
-                        Change::NeverBlock(_) | Change::ThrottlePerMinute(_) => {}
+                        Change::Hold(hold) => {
+                            self.holds.insert(hold.rollout, hold);
+                        }
+                        Change::Release(rollout) => {
+                            self.holds.remove(&rollout);
+                        }
+                        Change::NeverBlock(_) | Change::ThrottlePerMinute(_) | Change::BreakerResets(_) => {}
                     }
                 }
                 self.revision = delta.revision;
@@ -239,7 +255,8 @@ impl Responder {
                 false
             }
             push::Of::Digest(digest) => {
-                let ours = SetDigest::of(self.entries.values());
+                let mut ours = SetDigest::of(self.entries.values());
+                self.holds.values().for_each(|hold| ours.hold(hold));
                 assert_eq!((digest.revision, digest.count), (self.revision, ours.count));
                 assert_eq!(digest.hash, ours.hash.to_vec());
                 true

@@ -18,6 +18,7 @@ async fn block(cluster: &Cluster, node: u64, n: u8) -> u64 {
         prefix: format!("198.51.100.{n}").parse().unwrap(),
         ttl_seconds: 3_600,
         reason: "test".into(),
+        canary: false,
     };
     let applied = cluster.ask(node, command).await;
     applied.outcome.unwrap();

@@ -37,6 +37,7 @@ async fn block(cluster: &Cluster, node: u64, n: u8) -> DecisionId {
         prefix: format!("198.51.100.{n}").parse().unwrap(),
         ttl_seconds: 3_600,
         reason: "test".into(),
+        canary: false,
     };
     cluster.ask(node, command).await.outcome.unwrap();
     id

@@ -3,8 +3,9 @@ use super::*;
 use netguard_core::{
     decision::{DecisionId, Target, Verb},
     identity::{Role, SpiffeId},
-    ledger::{Actor, Change, Command, Entry, Request, RequestId},
+    ledger::{Actor, Change, Command, Entry, Request, RequestId, TokenId},
     net::{NeverBlockEntry, Prefix},
+    rollout::{Hold, RolloutId},
     time::Timestamp,
     trace::TraceParent,
 };
@@ -68,8 +69,9 @@ struct Responder {
     ledger_id: String,
     revision: u64,
     entries: BTreeMap<(Verb, Target), Entry>,
+    holds: BTreeMap<RolloutId, Hold>,
     never_block: Vec<NeverBlockEntry>,
-    building: (Vec<Entry>, Vec<NeverBlockEntry>),
+    building: (Vec<Entry>, Vec<NeverBlockEntry>, Vec<Hold>),
     snapshots: usize,
     digests: usize,
 }
@@ -78,6 +80,7 @@ impl Responder {
     fn digest(&self) -> SetDigest {
         let mut digest = SetDigest::default();
         self.entries.values().for_each(|entry| digest.insert(entry));
+        self.holds.values().for_each(|hold| digest.hold(hold));
         digest
     }
 
@@ -89,8 +92,10 @@ impl Responder {
                 assert!(part.revision >= self.revision, "a snapshot never goes back in time");
                 self.building.0.extend(part.entries);
                 self.building.1.extend(part.never_block);
+                self.building.2.extend(part.holds);
                 if part.last {
-                    let (entries, never_block) = std::mem::take(&mut self.building);
+                    let (entries, never_block, holds) = std::mem::take(&mut self.building);
+                    self.holds = holds.into_iter().map(|hold| (hold.rollout, hold)).collect();
                     self.entries = entries.into_iter().map(|e| ((e.verb, e.target), e)).collect();
                     self.never_block = never_block;
                     self.revision = part.revision;
@@ -110,7 +115,13 @@ impl Responder {
                             assert!(self.entries.remove(&(verb, target)).is_some());
                         }
                         Change::NeverBlock(entries) => self.never_block = entries,
-                        Change::ThrottlePerMinute(_) => {}
+                        Change::Hold(hold) => {
+                            self.holds.insert(hold.rollout, hold);
+                        }
+                        Change::Release(rollout) => {
+                            self.holds.remove(&rollout);
+                        }
+                        Change::ThrottlePerMinute(_) | Change::BreakerResets(_) => {}
                     }
                 }
                 self.revision = delta.revision;
@@ -177,13 +188,15 @@ fn command(number: usize, what: u8, address: u8) -> Command {
     let prefix: Prefix = format!("192.0.2.{}", address % 6).parse().unwrap();
     let reason = || "test".to_owned();
     match what % 10 {
-        0..=5 => Command::AdminBlock {
+        0..=4 => Command::AdminBlock {
             id: DecisionId(number as u128 + 1),
             verb: if what.is_multiple_of(2) { Verb::Block } else { Verb::Throttle },
             prefix,
             ttl_seconds: 2 + u64::from(address % 30),
             reason: reason(),
+            canary: address.is_multiple_of(2),
         },
+        5 => rollout(address),
         6 => Command::UnblockPrefix { prefix, reason: reason() },
         7 => Command::AllowlistAdd { prefix, reason: reason(), expires_at: None },
         8 => Command::AllowlistRemove { prefix },
@@ -191,11 +204,33 @@ fn command(number: usize, what: u8, address: u8) -> Command {
     }
 }
 
+/// Of the few rollouts there are.
+fn rollout(what: u8) -> Command {
+    let id = RolloutId(u64::from(what % 8) + 1);
+    match what / 8 % 3 {
+        0 => Command::RolloutStage { id, canaries: vec![format!("r{}", what % 3)] },
+        1 => Command::RolloutPromote { id, why: "test".into() },
+        _ => Command::RolloutRevert { id, why: "test".into() },
+    }
+}
+
 fn start() -> (Vec<Request>, [Coordinator; 3]) {
     let initialise = Command::Initialise { cluster: "test".into(), never_block: vec![] };
-    let log = vec![request(0, initialise)];
+    let (id, secret_sha256, role) = (TokenId(1), [7; 32], Role::Responder);
+    let token = Command::TokenCreate { id, secret_sha256, role, name: None, ttl_seconds: 60 };
+    let (agent, certificate_expires_at) = ("r1".to_owned(), Timestamp::MAX_SANE);
+    let enrol = Command::Enrol { token: id, secret_sha256, agent, certificate_expires_at };
+    // Under numbers that no test uses, and at the time of the first.
+    let first = request(0, initialise);
+    let later = |number: u32, command| {
+        let at = first.at;
+        Request { at, id: RequestId(u128::MAX - u128::from(number)), ..request(0, command) }
+    };
+    let log = vec![first.clone(), later(1, token), later(2, enrol)];
     let mut coordinators = [Coordinator::default(), Coordinator::default(), Coordinator::default()];
-    coordinators.iter_mut().for_each(|coordinator| coordinator.apply(&log));
+    for coordinator in &mut coordinators {
+        log.iter().for_each(|_| coordinator.apply(&log));
+    }
     (log, coordinators)
 }
 
@@ -239,6 +274,7 @@ proptest! {
                 let truth = &sets[&responder.revision];
                 prop_assert_eq!(responder.digest(), truth.digest());
                 prop_assert_eq!(responder.entries.len(), truth.entries().count());
+                prop_assert!(responder.holds.values().cloned().eq(truth.holds()));
                 prop_assert_eq!(&responder.never_block, truth.never_block().entries());
             }
         }
@@ -270,6 +306,7 @@ fn grown(commands: usize) -> (Vec<Request>, Coordinator) {
             prefix: format!("198.51.{}.{}", number / 200, number % 200 + 1).parse().unwrap(),
             ttl_seconds: 3_600,
             reason: "test".into(),
+            canary: false,
         };
         log.push(request(number, command));
         coordinator.apply(&log);
@@ -326,6 +363,7 @@ fn a_digest_follows_a_snapshot_and_many_deltas() {
             prefix: format!("203.0.113.{}", number + 1).parse().unwrap(),
             ttl_seconds: 3_600,
             reason: "test".into(),
+            canary: false,
         };
         log.push(request(log.len(), command));
         coordinator.apply(&log);

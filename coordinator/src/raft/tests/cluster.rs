@@ -210,6 +210,7 @@ impl Cluster {
             prefix: format!("198.51.{high}.{low}").parse().unwrap(),
             ttl_seconds: Policy::default().default_ttl_seconds,
             reason: "test".into(),
+            canary: false,
         };
         let applied = self.ask(node, command).await;
         assert!(applied.outcome.is_ok(), "{applied:?}");

@@ -50,6 +50,7 @@ fn verbs_have_their_targets() {
         prefix: "192.0.2.1".parse().unwrap(),
         ttl_seconds: 60,
         reason: String::new(),
+        canary: false,
     };
     assert!(matches!(asked.refused(shielded), Refusal::VerbTarget { .. }));
     // Source addresses on the never-block list say nothing about services.

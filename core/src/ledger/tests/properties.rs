@@ -1,6 +1,8 @@
 use super::*;
 use crate::identity::Role;
+use crate::rollout::{Hold, RolloutId, RolloutState};
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 /// Few addresses, so that commands meet.
 fn source() -> impl Strategy<Value = String> {
@@ -76,7 +78,7 @@ fn command() -> impl Strategy<Value = Command> {
         1 => (0..4_u64, 0..200_u64).prop_map(|(id, ttl_seconds)| Command::TokenCreate {
             id: TokenId(id),
             secret_sha256: [1; 32],
-            role: Role::Sensor,
+            role: Role::Responder,
             name: None,
             ttl_seconds,
         }),
@@ -86,8 +88,21 @@ fn command() -> impl Strategy<Value = Command> {
             agent: format!("web-{agent}"),
             certificate_expires_at: Timestamp::from_secs(1_000_300),
         }),
+        4 => (id(), source(), ttl()).prop_map(|(id, source, ttl)| staged(id.0, &source, ttl)),
+        2 => (1..6_u64, 0..3_u8).prop_map(|(id, canary)| Command::RolloutStage {
+            id: RolloutId(id),
+            canaries: vec![format!("web-{canary}")],
+        }),
+        1 => (1..6_u64).prop_map(|id| Command::RolloutPromote { id: RolloutId(id), why: "well".into() }),
+        1 => (1..6_u64).prop_map(|id| Command::RolloutRevert { id: RolloutId(id), why: "badly".into() }),
+        1 => (0..3_u8, 0..3_u64).prop_map(|(responder, resets)| Command::BreakerTrip {
+            responder: format!("web-{responder}"),
+            resets,
+            why: "3 of 9".into(),
+        }),
+        1 => Just(Command::BreakerReset { reason: String::new() }),
         1 => (0..3_u8).prop_map(|agent| Command::AgentRevoke {
-            role: Role::Sensor,
+            role: Role::Responder,
             agent: format!("web-{agent}"),
             reason: String::new(),
         }),
@@ -116,7 +131,7 @@ fn requests() -> impl Strategy<Value = Vec<Request>> {
 
 /// What responders hold who follow the changes.
 #[derive(Default)]
-struct Follower(std::collections::BTreeMap<(Target, Verb), Entry>);
+struct Follower(BTreeMap<(Target, Verb), Entry>, BTreeMap<RolloutId, Hold>);
 
 impl Follower {
     fn take(&mut self, changes: Vec<Change>) {
@@ -128,7 +143,13 @@ impl Follower {
                 Change::Remove { verb, target } => {
                     assert!(self.0.remove(&(target, verb)).is_some(), "only what is there is removed");
                 }
-                Change::NeverBlock(_) | Change::ThrottlePerMinute(_) => {}
+                Change::Hold(hold) => {
+                    self.1.insert(hold.rollout, hold);
+                }
+                Change::Release(rollout) => {
+                    assert!(self.1.remove(&rollout).is_some(), "only what is held is released");
+                }
+                Change::NeverBlock(_) | Change::ThrottlePerMinute(_) | Change::BreakerResets(_) => {}
             }
         }
     }
@@ -165,7 +186,17 @@ proptest! {
             follower.take(changes);
 
             let entries: Vec<Entry> = one.entries().collect();
-            prop_assert_eq!(one.digest(), SetDigest::of(&entries));
+            let mut digest = SetDigest::of(&entries);
+            one.holds().for_each(|hold| digest.hold(&hold));
+            prop_assert_eq!(one.digest(), digest);
+            prop_assert_eq!(one.holds().collect::<Vec<_>>(), follower.1.values().cloned().collect::<Vec<_>>());
+            for rollout in one.pending_rollouts() {
+                let held = entries.iter().filter(|entry| entry.rollout == Some(rollout.id)).count();
+                prop_assert!(held > 0 && held as u64 == rollout.decisions, "{:?}", rollout);
+            }
+            for rollout in one.rollouts().filter(|rollout| rollout.state == RolloutState::Reverted) {
+                prop_assert!(entries.iter().all(|entry| entry.rollout != Some(rollout.id)), "{:?}", rollout);
+            }
             prop_assert_eq!(entries.len(), follower.0.len());
             for entry in &entries {
                 prop_assert_eq!(follower.0.get(&(entry.target, entry.verb)), Some(entry));
@@ -200,6 +231,7 @@ proptest! {
             expires_at: Timestamp::from_secs(n.into()),
             trace: TraceParent::default(),
             revision: 0,
+            rollout: None,
         };
         let all: Vec<Entry> = (0..20).map(entry).collect();
         let mut digest = SetDigest::of(&order.iter().map(|n| entry(*n)).collect::<Vec<_>>());
