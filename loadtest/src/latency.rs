@@ -130,5 +130,6 @@ fn block_request(number: u32, ttl: Duration) -> v1::BlockRequest {
         verb: v1::Verb::Block.into(),
         traceparent: String::new(),
         request_id: crate::fleet::control::request_id(),
+        canary: false,
     }
 }

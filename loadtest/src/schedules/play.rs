@@ -392,6 +392,7 @@ impl Player<'_, '_> {
             verb: v1::Verb::Block.into(),
             traceparent: String::new(),
             request_id: request_id(),
+            canary: false,
         };
         let written = self.control.block(&request).await?;
         written.decisions.into_iter().next().context("a block was acknowledged without a decision")
