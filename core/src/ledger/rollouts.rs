@@ -166,7 +166,7 @@ impl Ledger {
             .pending
             .values()
             .filter(|rollout| rollout.opened_by == actor && context.now.since(rollout.opened_at) < JOIN)
-            .last()
+            .next_back()
             .cloned();
         let rollout = match open {
             Some(rollout) => Rollout { revision: context.revision, ..rollout },

@@ -78,7 +78,8 @@ fn who_is_decided_upon_is_not_learned_and_who_is_silent_forgotten() {
 
 #[test]
 fn memory_is_bounded_and_keeps_the_latest() {
-    let peers: Vec<IpAddr> = (0..MAX_GOOD as u32 + 5).map(|n| IpAddr::from(n.to_be_bytes())).collect();
+    let peers: Vec<IpAddr> =
+        (0..u32::try_from(MAX_GOOD).unwrap() + 5).map(|n| IpAddr::from(n.to_be_bytes())).collect();
     let mut table = acquainted(&peers);
     assert_eq!(table.known(), MAX_GOOD);
     let last = *peers.last().unwrap();
