@@ -84,6 +84,7 @@ pub const ROLE_TABLE: &[Row] = &[
     streaming("/netguard.peer.v1.ClusterService/ForwardEvidence", COORDINATOR),
     unary("/netguard.peer.v1.ClusterService/GetLocalState", COORDINATOR),
     unary("/netguard.peer.v1.ClusterService/GetEffects", COORDINATOR),
+    unary("/netguard.peer.v1.ClusterService/GetStopped", COORDINATOR),
     streaming("/netguard.peer.v1.ClusterService/WatchLocalEvents", COORDINATOR),
     unary("/netguard.peer.v1.ClusterService/ExplainSubject", COORDINATOR),
     unary("/grpc.health.v1.Health/Check", EVERY_ROLE),

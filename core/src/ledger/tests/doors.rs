@@ -138,14 +138,15 @@ fn what_covers_an_address_is_found_without_a_search() {
 }
 
 #[test]
-fn a_state_from_before_the_doors_is_read() {
+fn a_state_of_another_form_is_refused_by_its_number() {
     let mut asked = Asked::new();
     asked.done(block(1, "192.0.2.1", 60));
-    let mut old = postcard::to_stdvec(&(1_u16, &asked.ledger)).unwrap();
-    let read = Ledger::from_bytes(&old).unwrap();
-    assert_eq!(read.decisions().collect::<Vec<_>>(), asked.ledger.decisions().collect::<Vec<_>>());
-    old.push(0);
-    assert!(matches!(Ledger::from_bytes(&old), Err(LedgerError::Damaged(_))));
+    let whole = asked.ledger.to_bytes().unwrap();
+    assert_eq!(Ledger::from_bytes(&whole).unwrap().to_bytes().unwrap(), whole);
+    let older = [&[1][..], &whole[1..]].concat();
+    assert!(matches!(Ledger::from_bytes(&older), Err(LedgerError::Format { found: 1 })));
+    let longer = [&whole[..], &[0]].concat();
+    assert!(matches!(Ledger::from_bytes(&longer), Err(LedgerError::Damaged(_))));
 }
 
 #[test]
