@@ -90,7 +90,7 @@ impl Fail2ban {
         while !holds(self) {
             let log = fs::read_to_string(self.dir.join("f2b.log")).unwrap_or_default();
             assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}\n{log}");
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::park_timeout(Duration::from_millis(100));
         }
     }
 }

@@ -1,5 +1,7 @@
 //! docs/threats.md names tests; they exist, and each kind of bad input has some.
 
+#![allow(clippy::unwrap_used, reason = "a panic is the report")]
+
 use std::{collections::BTreeSet, fs, path::Path};
 
 #[test]

@@ -9,7 +9,7 @@ use crate::{
     host::Host,
     metrics::ResponderMetrics,
     peers,
-    service::{Care, Service, Status, now, passes},
+    service::{Care, Inputs, Service, Status, now, passes},
     subscription::{PUSHES, Resume, Subscription},
     switch::{Guarded, Switch},
 };
@@ -120,13 +120,11 @@ pub async fn run_with<B: Backend + 'static>(
     drain.spawn_until_drain(looking);
     let service = Service::new(
         enforcer,
-        never_block,
-        from_cluster,
+        Inputs { host_never_block: never_block, from_cluster, samples },
         resume_sender,
         responder_metrics,
         dropped,
         ready.block("first snapshot"),
-        samples,
     )
     .with(care);
     let status = service.status.subscribe();

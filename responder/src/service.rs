@@ -89,17 +89,24 @@ struct Batch {
     changed: bool,
 }
 
+/// What the loop listens to, besides time and the firewall.
+pub(crate) struct Inputs {
+    pub(crate) host_never_block: watch::Receiver<Vec<NeverBlockEntry>>,
+    pub(crate) from_cluster: mpsc::Receiver<FromCluster>,
+    /// Whom this host talks to.
+    pub(crate) samples: mpsc::Receiver<Sample>,
+}
+
 impl<B: Backend> Service<B> {
     pub(crate) fn new(
         enforcer: Enforcer<B>,
-        host_never_block: watch::Receiver<Vec<NeverBlockEntry>>,
-        from_cluster: mpsc::Receiver<FromCluster>,
+        inputs: Inputs,
         resume: watch::Sender<Resume>,
         metrics: ResponderMetrics,
         dropped: Dropped,
         starting: Blocker,
-        samples: mpsc::Receiver<Sample>,
     ) -> Self {
+        let Inputs { host_never_block, from_cluster, samples } = inputs;
         Self {
             enforcer,
             host_never_block,

@@ -165,8 +165,7 @@ impl Ledger {
             .rollouts
             .pending
             .values()
-            .filter(|rollout| rollout.opened_by == actor && context.now.since(rollout.opened_at) < JOIN)
-            .next_back()
+            .rfind(|rollout| rollout.opened_by == actor && context.now.since(rollout.opened_at) < JOIN)
             .cloned();
         let rollout = match open {
             Some(rollout) => Rollout { revision: context.revision, ..rollout },

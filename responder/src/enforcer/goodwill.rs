@@ -66,7 +66,7 @@ impl<B: Backend> Enforcer<B> {
         let desired = self.mirror.desired();
         breaker.retain(|element| desired.entry(element).map(|entry| entry.decision));
         let resets = desired.breaker_resets();
-        let mut again = breaker.follow(resets, peers, |element| source_of(element));
+        let mut again = breaker.follow(resets, peers, source_of);
         let duties: Vec<RolloutId> = desired.holds().duties().collect();
         // It was only tried here: what was withheld then is judged like everything else now.
         breaker.let_go(|element| {

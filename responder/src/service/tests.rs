@@ -126,13 +126,11 @@ impl Rig {
         let ready = Readiness::new();
         let service = Service::new(
             enforcer,
-            list,
-            from_cluster,
+            Inputs { host_never_block: list, from_cluster, samples: taken },
             resume_sender,
             ResponderMetrics::default(),
             Dropped::unregistered(),
             ready.block("first snapshot"),
-            taken,
         )
         .with(care);
         let status = service.status.subscribe();
