@@ -108,7 +108,8 @@ fn nobody_knows_another_room_by_its_tests_either_when_they_are_siblings() {
         if !siblings.contains(&package.name.as_str()) {
             continue;
         }
-        for dependency in &package.dependencies {
+        // A room's tests may ask it for a feature of its own.
+        for dependency in package.dependencies.iter().filter(|other| other.name != package.name.as_str()) {
             assert!(
                 !siblings.contains(&dependency.name.as_str()),
                 "{} must not know {}",
