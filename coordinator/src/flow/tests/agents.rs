@@ -18,7 +18,7 @@ use netguard_proto::{
         sensor_service_client::SensorServiceClient,
     },
 };
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, convert::Infallible, net::IpAddr, time::Duration};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status, Streaming};
@@ -128,6 +128,16 @@ impl Sensor {
             if let sensor_instruction::Of::Resend(_) = self.next().await.unwrap().expect("the stream goes on")
             {
                 self.resends += 1;
+            }
+        }
+    }
+
+    /// Sends these batches again whenever it is asked to, as a sensor does that retains them.
+    pub(super) async fn resend_whenever_asked(&mut self, batches: &[(u64, EvidenceRecord)]) -> Infallible {
+        loop {
+            self.asked_to_resend().await;
+            for (sequence, record) in batches {
+                self.send_as(*sequence, vec![record.clone()], Some(now())).await;
             }
         }
     }
