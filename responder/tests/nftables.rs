@@ -362,10 +362,18 @@ fn one_more_of_many_is_held_and_read_back_at_once() {
             }
         }
         assert!(!backend.changed_by_others().await);
-        let start = Instant::now();
-        let survey = backend.open(now()).await.unwrap();
-        println!("survey of {} elements: {:?}", survey.actual.elements.len(), start.elapsed());
-        assert_eq!(survey.actual.elements.len(), usize::try_from(HELD).unwrap());
+        // While the kernel still enlarges the table behind a large addition, a dump of it misses some (it tells nobody):
+        // the next one has them.
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let start = Instant::now();
+            let held = backend.open(now()).await.unwrap().actual.elements.len();
+            println!("survey of {held} elements: {:?}", start.elapsed());
+            if held == usize::try_from(HELD).unwrap() {
+                break;
+            }
+            assert!(Instant::now() < deadline, "only {held} of {HELD} are held");
+        }
         took
     });
     took.sort_unstable();
