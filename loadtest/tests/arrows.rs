@@ -1,7 +1,11 @@
 //! The arrows of docs/architecture.md, kept: which room may know which, and what the pure core may depend on.
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// Room → the rooms it may know. Whoever is not here may not exist.
 const ARROWS: &[(&str, &[&str])] = &[
@@ -116,6 +120,43 @@ fn nobody_knows_another_room_by_its_tests_either_when_they_are_siblings() {
                 package.name,
                 dependency.name
             );
+        }
+    }
+}
+
+/// The one file that may hold unsafe code: memory shared with the kernel.
+const UNSAFE: &str = "sensor/src/capture/ring/sys.rs";
+
+/// The lints refuse unsafe code, and unsafe code without its reason, wherever they are not told otherwise.
+#[test]
+fn unsafe_code_is_allowed_in_one_file() {
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let lints = fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    assert!(
+        lints.contains("unsafe_code = \"deny\"") && lints.contains("undocumented_unsafe_blocks = \"warn\"")
+    );
+    let mut files = Vec::new();
+    for package in metadata().workspace_packages() {
+        let manifest = fs::read_to_string(&package.manifest_path).unwrap();
+        assert!(manifest.contains("[lints]\nworkspace = true"), "{}", package.name);
+        sources(package.manifest_path.parent().unwrap().as_std_path(), &mut files);
+    }
+    assert!(files.len() > 100);
+    let allowing: Vec<_> = files
+        .iter()
+        .filter(|file| fs::read_to_string(file).unwrap().contains(concat!("allow", "(unsafe_code")))
+        .map(|file| fs::canonicalize(file).unwrap())
+        .collect();
+    assert_eq!(allowing, [fs::canonicalize(root.join(UNSAFE)).unwrap()]);
+}
+
+fn sources(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            sources(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Puts the sensor together: the only file that knows all its parts.
 
 use crate::{
-    capture::{Capture, CaptureMetrics, own_of},
+    capture::{Capture, CaptureMetrics, Sources, own_of},
     config::SensorConfig,
     enroll,
     uplink::{Cut, Uplink, UplinkMetrics},
@@ -12,11 +12,26 @@ use netguard_daemon::{
     client::Endpoints, drain::Drain, identity::Identity, metrics, readiness::Readiness, renewal,
 };
 use netguard_proto::COORDINATOR_SERVER_NAME;
-use std::net::SocketAddr;
-use tokio::sync::mpsc;
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use tokio::sync::{mpsc, watch};
 
 /// Cuts between capture threads and uplink: at one every 100 ms and interface, seconds of patience.
 const CUTS: usize = 64;
+
+/// How often it is looked where the coordinators are.
+const RESOLVE_EVERY: Duration = Duration::from_secs(30);
+/// How long a resolver may take.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Where the coordinators are now, in order; those that cannot be found are left out.
+async fn resolve(endpoints: &Endpoints) -> Vec<SocketAddr> {
+    let mut found = BTreeSet::new();
+    for address in &endpoints.addresses {
+        let looked_up = tokio::time::timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host(address)).await;
+        found.extend(looked_up.into_iter().flatten().flatten());
+    }
+    found.into_iter().collect()
+}
 
 /// A running sensor.
 #[derive(Debug)]
@@ -59,7 +74,29 @@ pub async fn run(config: SensorConfig, drain: Drain) -> anyhow::Result<Running> 
     let own = own_of(&names)?;
     let (cuts, cut) = mpsc::channel::<Cut>(CUTS);
     let settings = config.flows.pipeline(OwnNetworks::Known(own.clone()), rand::random());
-    let capture = Capture::start(&config.interfaces, &settings, &cuts, &capture_metrics)?;
+    let (coordinators, uplinks) = watch::channel(resolve(&endpoints).await);
+    let sources = Sources {
+        interfaces: config.interfaces.clone(),
+        live: config.capture.live(),
+        workers: config.capture.workers(),
+        uplinks,
+    };
+    let capture = Capture::start(&sources, &settings, &cuts, &capture_metrics)?;
+    let followed = endpoints.clone();
+    drain.spawn_until_drain(async move {
+        loop {
+            tokio::time::sleep(RESOLVE_EVERY).await;
+            let found = resolve(&followed).await;
+            // Names that cannot be resolved for a while have not moved.
+            coordinators.send_if_modified(|known| {
+                let moved = !found.is_empty() && *known != found;
+                if moved {
+                    *known = found;
+                }
+                moved
+            });
+        }
+    });
 
     let renewing = endpoints.clone();
     let directory = config.data_dir.join("identity");

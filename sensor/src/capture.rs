@@ -2,13 +2,18 @@
 
 mod clock;
 mod file;
+pub mod filter;
 mod live;
+mod loss;
+mod portable;
+mod ring;
 mod threads;
 
 pub use clock::{FrameClock, follow_wall_clock, now};
 pub use file::{CaptureFile, FileError};
-pub use live::{LiveError, LiveSource};
-pub use threads::{Capture, CaptureMetrics, own_of};
+pub use live::{Interface, LiveError, LiveOptions, LiveSource, SourceKind};
+pub use ring::{Group, RingOptions, RingSource};
+pub use threads::{Capture, CaptureMetrics, Sources, own_of};
 
 use netguard_core::{packet::LinkType, time::Timestamp};
 
@@ -17,7 +22,10 @@ use netguard_core::{packet::LinkType, time::Timestamp};
 pub struct Frame<'a> {
     pub at: Timestamp,
     pub link: LinkType,
+    /// What was captured of it.
     pub bytes: &'a [u8],
+    /// Its length on the wire.
+    pub wire_length: u32,
 }
 
 /// What a source has next.
@@ -40,5 +48,5 @@ pub trait FrameSource {
     fn next(&mut self) -> Result<Next<'_>, Self::Error>;
 
     /// Frames dropped before they reached us, since the start; none where the source cannot tell.
-    fn dropped(&self) -> Option<u64>;
+    fn dropped(&mut self) -> Option<u64>;
 }

@@ -1,6 +1,11 @@
 //! The command line of `netguard-sensor`.
 
-use crate::{app, config::SensorConfig, enroll};
+use crate::{
+    app,
+    config::SensorConfig,
+    enroll,
+    interfaces::{self, Format},
+};
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use netguard_daemon::{config, drain::Drain, telemetry};
@@ -28,6 +33,11 @@ enum Command {
     Enroll(Enroll),
     /// Capture and report until stopped
     Run(Run),
+    /// List what can be watched on this host, how, and why not
+    Interfaces {
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: Format,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -71,6 +81,9 @@ impl Cli {
                 Ok(())
             }
             (None, Some(Command::Run(args))) => args.run().await,
+            (None, Some(Command::Interfaces { output })) => {
+                Ok(interfaces::write(&interfaces::list(), output, &mut std::io::stdout().lock())?)
+            }
             (None, None) => anyhow::bail!("nothing to do: use `run`, `enroll` or `--read FILE` (see --help)"),
         }
     }

@@ -1,6 +1,9 @@
 //! `/etc/netguard/sensor.yaml`: only what is local to this host; thresholds are the cluster's policy.
 
-use crate::pipeline::PipelineSettings;
+use crate::{
+    capture::{LiveOptions, RingOptions, SourceKind},
+    pipeline::PipelineSettings,
+};
 use netguard_core::evidence::OwnNetworks;
 use netguard_daemon::{config::HumanDuration, telemetry::TelemetryConfig};
 use serde::Deserialize;
@@ -23,8 +26,64 @@ pub struct SensorConfig {
     pub data_dir: PathBuf,
     /// Where metrics and health are served.
     pub metrics: SocketAddr,
+    pub capture: CaptureConfig,
     pub flows: FlowsConfig,
     pub telemetry: TelemetryConfig,
+}
+
+/// How frames are taken from the interfaces.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CaptureConfig {
+    /// `auto`, `ring` or `portable`.
+    pub source: SourceKind,
+    /// Threads an interface, among which the kernel shares its flows; 1 unless said otherwise. Each has its share of
+    /// the tables' bounds.
+    pub workers: Option<usize>,
+    /// Memory shared with the kernel for each thread.
+    pub ring_mib: Option<usize>,
+    /// Bytes of each frame that are looked at.
+    pub snap_length: Option<u32>,
+    /// Take frames for others too, as at a mirror port.
+    pub promiscuous: bool,
+}
+
+const WORKERS: std::ops::RangeInclusive<usize> = 1..=64;
+const RING_MIB: std::ops::RangeInclusive<usize> = 1..=1_024;
+/// All headers at their longest, and the packet in an ICMP error; a packet joined by segmentation offload.
+const SNAP_LENGTH: std::ops::RangeInclusive<u32> = 256..=65_550;
+
+impl CaptureConfig {
+    fn check(&self) -> anyhow::Result<()> {
+        let (workers, ring_mib) = (self.workers(), self.ring_mib.unwrap_or(*RING_MIB.start()));
+        anyhow::ensure!(WORKERS.contains(&workers), "capture.workers takes 1 to 64");
+        anyhow::ensure!(RING_MIB.contains(&ring_mib), "capture.ring_mib takes 1 to 1024");
+        anyhow::ensure!(
+            self.snap_length.is_none_or(|length| SNAP_LENGTH.contains(&length)),
+            "capture.snap_length takes 256 to 65550 bytes"
+        );
+        anyhow::ensure!(
+            workers == 1 || self.source != SourceKind::Portable,
+            "capture.workers: only the ring can share an interface among threads; remove `source: portable`"
+        );
+        Ok(())
+    }
+
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.workers.unwrap_or(1)
+    }
+
+    #[must_use]
+    pub fn live(&self) -> LiveOptions {
+        let default = RingOptions::default();
+        let ring = RingOptions {
+            bytes: self.ring_mib.map_or(default.bytes, |mib| mib << 20),
+            snap_length: self.snap_length.unwrap_or(default.snap_length),
+            promiscuous: self.promiscuous,
+        };
+        LiveOptions { source: self.source, ring }
+    }
 }
 
 /// Bounds of the flow table.
@@ -74,6 +133,7 @@ impl Default for SensorConfig {
             interfaces: Vec::new(),
             data_dir: PathBuf::from("/var/lib/netguard/sensor"),
             metrics: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), METRICS_PORT),
+            capture: CaptureConfig::default(),
             flows: FlowsConfig::default(),
             telemetry: TelemetryConfig::default(),
         }
@@ -95,6 +155,7 @@ impl SensorConfig {
         names.sort_unstable();
         names.dedup();
         anyhow::ensure!(names.len() == self.interfaces.len(), "an interface is named twice");
+        self.capture.check()?;
         self.flows.check()
     }
 }

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod enroll;
 pub mod event;
+pub mod interfaces;
 pub mod pipeline;
 pub mod read;
 pub mod uplink;

@@ -43,6 +43,19 @@ impl PipelineSettings {
             flow_events: false,
         }
     }
+
+    /// For each of so many pipelines that share these bounds.
+    #[must_use]
+    pub fn shared_among(mut self, pipelines: usize) -> Self {
+        let share = |bound: &mut usize| *bound = bound.div_ceil(pipelines.max(1));
+        share(&mut self.flows.max_flows);
+        share(&mut self.flows.max_embryonic);
+        share(&mut self.evidence.max_fresh_sources);
+        share(&mut self.evidence.max_known_sources);
+        share(&mut self.evidence.max_services);
+        share(&mut self.evidence.max_records);
+        self
+    }
 }
 
 #[derive(Debug)]
@@ -95,7 +108,7 @@ impl Pipeline {
     /// Takes one frame in. Whatever is wrong with it is counted.
     pub fn push(&mut self, frame: &Frame<'_>) {
         self.frames += 1;
-        self.bytes += frame.bytes.len() as u64;
+        self.bytes += u64::from(frame.wire_length);
         let header = match packet::decode(frame.bytes, frame.link) {
             Ok(header) => header,
             Err(error) => {

@@ -75,7 +75,8 @@ fn a_flood_of_random_sources_is_bounded_and_the_scanner_in_it_is_seen() {
             packets.push(frame((SERVER, closed), (SCANNER, 50_000), (0, 8), RST_ACK));
         }
         for packet in &packets {
-            pipeline.push(&Frame { at: now, link: LinkType::Ethernet, bytes: packet });
+            let wire_length = u32::try_from(packet.len()).unwrap();
+            pipeline.push(&Frame { at: now, link: LinkType::Ethernet, bytes: packet, wire_length });
         }
         // 150,000 packets a second.
         now = Timestamp::from_micros(now.as_micros() + 6 + u64::from(n % 3 == 0) * 2);

@@ -1,6 +1,8 @@
 //! Live capture: two hosts in network namespaces of their own, real packets between them.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test: a panic is its report")]
 
+mod world;
+
 use netguard_core::{
     decision::Proof,
     evidence::{EvidenceRecord, Fact, Own, OwnNetworks},
@@ -8,111 +10,24 @@ use netguard_core::{
 };
 use netguard_daemon::metrics::Dropped;
 use netguard_sensor::{
-    capture::{Capture, CaptureMetrics, LiveError, LiveSource},
+    capture::{Capture, CaptureMetrics, LiveError, LiveOptions, LiveSource, Sources},
     pipeline::PipelineSettings,
     uplink::Cut,
 };
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::{
-    env, fs,
-    io::{Read as _, Write as _},
+    env,
+    io::Read as _,
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
-    os::fd::AsFd as _,
-    process::{self, Command},
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
 use tokio::sync::mpsc;
+use world::{HOST, OUTSIDE, World, batch, inside, run};
 
 const DEADLINE: Duration = Duration::from_secs(20);
-const OUTSIDE: &str = "10.77.0.1";
-const HOST: &str = "10.77.0.2";
 /// Pairs of interfaces that come and go, as containers' do.
 const MANY: usize = 100;
-
-/// Two namespaces joined by a veth pair; gone when dropped, also after a failure.
-struct World {
-    outside: String,
-    host: String,
-    /// Where an interface can be put away.
-    elsewhere: String,
-}
-
-impl World {
-    /// None where namespaces cannot be made; that fails in CI.
-    fn make(name: &str) -> Option<Self> {
-        let world = Self {
-            outside: format!("ng-sensor-{name}-o-{}", process::id()),
-            host: format!("ng-sensor-{name}-h-{}", process::id()),
-            elsewhere: format!("ng-sensor-{name}-e-{}", process::id()),
-        };
-        if !run(&["netns", "add", &world.outside]) {
-            assert!(env::var_os("CI").is_none(), "no network namespaces: root and iproute2 are needed");
-            println!("SKIPPED: no network namespaces: root and iproute2 are needed");
-            return None;
-        }
-        let made = run(&["netns", "add", &world.host])
-            && run(&["netns", "add", &world.elsewhere])
-            && run(&[
-                "link",
-                "add",
-                "eth0",
-                "netns",
-                &world.outside,
-                "type",
-                "veth",
-                "peer",
-                "name",
-                "eth0",
-                "netns",
-                &world.host,
-            ])
-            && [(&world.outside, OUTSIDE), (&world.host, HOST)].iter().all(|(namespace, address)| {
-                run(&["-n", namespace, "addr", "add", &format!("{address}/24"), "dev", "eth0"])
-                    && run(&["-n", namespace, "link", "set", "eth0", "up"])
-                    && run(&["-n", namespace, "link", "set", "lo", "up"])
-            });
-        assert!(made, "the namespaces could not be joined");
-        Some(world)
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        run(&["netns", "del", &self.outside]);
-        run(&["netns", "del", &self.host]);
-        run(&["netns", "del", &self.elsewhere]);
-    }
-}
-
-fn run(arguments: &[&str]) -> bool {
-    Command::new("ip").args(arguments).output().is_ok_and(|output| output.status.success())
-}
-
-/// Many commands of `ip`, one a line.
-fn batch(namespace: &str, lines: &str) {
-    let mut ip = Command::new("ip")
-        .args(["-n", namespace, "-batch", "-"])
-        .stdin(process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    ip.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
-    assert!(ip.wait().unwrap().success());
-}
-
-/// Runs in a thread that lives in the namespace; threads it starts live there too.
-fn inside<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
-    let entry = fs::File::open(format!("/run/netns/{namespace}")).unwrap();
-    thread::scope(|scope| {
-        scope
-            .spawn(|| {
-                move_into_link_name_space(entry.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
-                work()
-            })
-            .join()
-            .unwrap()
-    })
-}
 
 /// Takes cuts until `enough` of what was seen of the outside is there.
 fn gather(cuts: &mut mpsc::Receiver<Cut>, enough: impl Fn(&EvidenceRecord) -> bool) -> EvidenceRecord {
@@ -150,7 +65,8 @@ fn a_connect_scan_is_measured_on_a_live_interface_also_after_it_was_down() {
     let metrics = CaptureMetrics::new(Dropped::unregistered());
     let settings = PipelineSettings::live(OwnNetworks::Known(Own::default()), 7);
     let capture =
-        inside(&world.host, || Capture::start(&["eth0".to_owned()], &settings, &sender, &metrics)).unwrap();
+        inside(&world.host, || Capture::start(&Sources::of(&["eth0"]), &settings, &sender, &metrics))
+            .unwrap();
     // Two services that greet nobody.
     inside(&world.host, || {
         for port in [8000, 8001] {
@@ -200,7 +116,8 @@ fn an_interface_may_change_its_size_name_and_namespace_among_many_others() {
     let metrics = CaptureMetrics::new(Dropped::unregistered());
     let settings = PipelineSettings::live(OwnNetworks::Known(Own::default()), 7);
     let capture =
-        inside(&world.host, || Capture::start(&["eth0".to_owned()], &settings, &sender, &metrics)).unwrap();
+        inside(&world.host, || Capture::start(&Sources::of(&["eth0"]), &settings, &sender, &metrics))
+            .unwrap();
     let on_host = |line: &str| {
         let arguments: Vec<_> = ["-n", &world.host].into_iter().chain(line.split(' ')).collect();
         assert!(run(&arguments), "ip {line}");
@@ -234,14 +151,18 @@ fn an_interface_may_change_its_size_name_and_namespace_among_many_others() {
     capture.stop();
 }
 
+fn open(name: &str) -> Result<LiveSource, LiveError> {
+    LiveSource::open(name, &LiveOptions::default(), &[], None)
+}
+
 #[test]
 fn what_hinders_a_capture_is_said() {
-    let no_such = LiveSource::open("nosuch0").unwrap_err();
+    let no_such = open("nosuch0").unwrap_err();
     assert!(matches!(&no_such, LiveError::NoInterface { name, .. } if name == "nosuch0"), "{no_such}");
     assert!(no_such.to_string().contains("lo"), "{no_such}");
     let Some(world) = World::make("err") else { return };
     assert!(run(&["-n", &world.host, "link", "set", "eth0", "down"]));
-    let down = inside(&world.host, || LiveSource::open("eth0").unwrap_err());
+    let down = inside(&world.host, || open("eth0").unwrap_err());
     assert_eq!(down.to_string(), "interface eth0 is down: bring it up with `ip link set eth0 up`");
     // Without the privilege, the message says which.
     let test = env::current_exe().unwrap();
@@ -260,5 +181,38 @@ fn what_hinders_a_capture_is_said() {
 #[test]
 #[ignore = "a part of another test"]
 fn unprivileged() {
-    println!("{}", LiveSource::open("lo").map(|_| ()).unwrap_err());
+    println!("{}", open("lo").map(|_| ()).unwrap_err());
+}
+
+#[test]
+fn what_can_be_watched_is_listed_with_the_reason_where_it_cannot() {
+    let Some(world) = World::make("list") else { return };
+    for line in
+        ["link add br0 type bridge", "link set eth0 master br0", "link add idle0 type veth peer name idle1"]
+    {
+        assert!(
+            run(&["-n", &world.host].into_iter().chain(line.split(' ')).collect::<Vec<_>>()),
+            "ip {line}"
+        );
+    }
+    let sensor = env!("CARGO_BIN_EXE_netguard-sensor");
+    let output = Command::new("ip")
+        .args(["netns", "exec", &world.host, sensor, "interfaces", "-o", "json"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let listed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let listed: Vec<_> =
+        listed.as_array().unwrap().iter().map(|one| (one["name"].as_str().unwrap(), one)).collect();
+    assert_eq!(
+        listed.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+        ["br0", "eth0", "idle0", "idle1", "lo"]
+    );
+    let of = |name: &str| listed.iter().find(|(known, _)| *known == name).unwrap().1;
+    assert_eq!(of("eth0")["capture"], "ring");
+    assert!(of("eth0")["note"].as_str().unwrap().contains("a part of br0"));
+    assert!(of("eth0")["addresses"].to_string().contains(HOST));
+    assert_eq!(of("idle0")["capture"], serde_json::Value::Null);
+    assert!(of("idle0")["note"].as_str().unwrap().contains("ip link set idle0 up"));
+    assert_eq!(of("lo")["link"], "loopback");
 }

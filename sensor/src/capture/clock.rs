@@ -35,7 +35,8 @@ pub fn follow_wall_clock() {
     }
 }
 
-fn wall_micros() -> u64 {
+/// Microseconds since 1970 by the host's wall clock, which may be set.
+pub(super) fn wall_micros() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

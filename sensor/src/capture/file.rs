@@ -49,6 +49,15 @@ struct Interface {
     offset_seconds: i64,
 }
 
+/// A frame in the block at hand.
+#[derive(Debug)]
+struct Found {
+    recorded: Timestamp,
+    link: LinkType,
+    range: std::ops::Range<usize>,
+    wire_length: u32,
+}
+
 /// A capture file being read.
 #[derive(Debug)]
 pub struct CaptureFile<R> {
@@ -182,7 +191,7 @@ impl<R: Read> CaptureFile<R> {
         big_endian: bool,
         nanoseconds: bool,
         header: usize,
-    ) -> Result<Option<(Timestamp, LinkType, std::ops::Range<usize>)>, FileError> {
+    ) -> Result<Option<Found>, FileError> {
         if !self.begin(header)? {
             return Ok(None);
         }
@@ -195,10 +204,11 @@ impl<R: Read> CaptureFile<R> {
         self.offset += end as u64;
         let micros = u64::from(fraction) / if nanoseconds { 1_000 } else { 1 };
         let at = Timestamp::from_micros(u64::from(seconds) * 1_000_000 + micros);
-        Ok(Some((at, link, header..end)))
+        let wire_length = self.number(12, big_endian);
+        Ok(Some(Found { recorded: at, link, range: header..end, wire_length }))
     }
 
-    fn next_block(&mut self) -> Result<Option<(Timestamp, LinkType, std::ops::Range<usize>)>, FileError> {
+    fn next_block(&mut self) -> Result<Option<Found>, FileError> {
         loop {
             if !self.begin(8)? {
                 return Ok(None);
@@ -218,10 +228,7 @@ impl<R: Read> CaptureFile<R> {
         }
     }
 
-    fn block_content(
-        &mut self,
-        big_endian: bool,
-    ) -> Result<Option<(Timestamp, LinkType, std::ops::Range<usize>)>, FileError> {
+    fn block_content(&mut self, big_endian: bool) -> Result<Option<Found>, FileError> {
         let parsed = if big_endian { parse_block_be(&self.block) } else { parse_block_le(&self.block) };
         let Ok((_, block)) = parsed else {
             return Err(self.broken("a block whose content does not fit its length"));
@@ -256,7 +263,8 @@ impl<R: Read> CaptureFile<R> {
                 let ticks = (u64::from(packet.ts_high) << 32) | u64::from(packet.ts_low);
                 // Type, length, interface, time and two lengths stand before the frame.
                 let range = 28..28 + packet.packet_data().len();
-                Ok(Some((interface.time(ticks), interface.link, range)))
+                let (recorded, link) = (interface.time(ticks), interface.link);
+                Ok(Some(Found { recorded, link, range, wire_length: packet.origlen }))
             }
             Block::SimplePacket(packet) => {
                 let Some(interface) = interfaces.first().copied() else {
@@ -266,7 +274,12 @@ impl<R: Read> CaptureFile<R> {
                 let wanted = usize::try_from(packet.origlen.min(snap)).unwrap_or(usize::MAX);
                 let length = wanted.min(self.block.len().saturating_sub(16));
                 // It carries no time: whatever it is now.
-                Ok(Some((Timestamp::default(), interface.link, 12..12 + length)))
+                Ok(Some(Found {
+                    recorded: Timestamp::default(),
+                    link: interface.link,
+                    range: 12..12 + length,
+                    wire_length: packet.origlen,
+                }))
             }
             _ => Ok(None),
         }
@@ -283,13 +296,13 @@ impl<R: Read> FrameSource for CaptureFile<R> {
             }
             Format::PcapNg { .. } => self.next_block()?,
         };
-        let Some((recorded, link, range)) = found else { return Ok(Next::End) };
+        let Some(Found { recorded, link, range, wire_length }) = found else { return Ok(Next::End) };
         let at = self.clock.tell(recorded);
         let bytes = self.block.get(range).unwrap_or_default();
-        Ok(Next::Frame(Frame { at, link, bytes }))
+        Ok(Next::Frame(Frame { at, link, bytes, wire_length }))
     }
 
-    fn dropped(&self) -> Option<u64> {
+    fn dropped(&mut self) -> Option<u64> {
         None
     }
 }

@@ -1,18 +1,22 @@
-//! Frames from a live interface, through pnet's datalink channel.
-//!
-//! Portable, one `recv` a packet. A memory-mapped ring will stand beside it behind the same trait.
+//! Live interfaces, by the ring or, where there is none, the portable way.
 
-use super::{Frame, FrameSource, Next, clock::now};
+use super::{
+    FrameSource, Next,
+    portable::PortableSource,
+    ring::{Group, RingOptions, RingSource},
+};
 use netguard_core::packet::LinkType;
-use pnet_datalink::{Channel, ChannelType, Config, DataLinkReceiver, NetworkInterface};
-use std::{fmt, io::ErrorKind, time::Duration};
+use pnet_datalink::NetworkInterface;
+use serde::Deserialize;
+use std::{
+    io::{self, ErrorKind},
+    net::SocketAddr,
+};
 
-/// How long `next` waits on a silent interface: half of the interval at which evidence is cut.
-const READ_TIMEOUT: Duration = Duration::from_millis(50);
-/// Largest frame taken whole: a jumbo frame with room; GRO may hand up to 64 KiB.
-const MAX_FRAME: usize = 68 << 10;
 /// `/sys/class/net/*/type` of interfaces whose frames are bare IP packets (ARPHRD_NONE, PPP, TUNNEL …).
 const RAW_IP_TYPES: [&str; 5] = ["65534", "512", "768", "769", "776"];
+/// asm-generic/errno.h: kernels without packet sockets, or without rings at them.
+const NO_RING: [i32; 3] = [92, 95, 97];
 
 /// Why an interface gives no (more) frames. The text tells the operator what to check.
 #[derive(Debug, thiserror::Error)]
@@ -25,42 +29,106 @@ pub enum LiveError {
     NotPermitted { name: String },
     #[error("interface {name} is down: bring it up with `ip link set {name} up`")]
     Down { name: String },
+    #[error(
+        "no memory for the capture ring on {name}: the kernel has not enough in one piece; lower `capture.ring_mib`"
+    )]
+    NoMemory { name: String },
     #[error("interface {name}: {source}")]
-    Interface { name: String, source: std::io::Error },
+    Interface { name: String, source: io::Error },
+}
+
+/// How frames are taken from the interfaces.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceKind {
+    /// The ring; the portable way where the kernel has none.
+    #[default]
+    Auto,
+    Ring,
+    Portable,
+}
+
+/// How an interface is opened.
+#[derive(Debug, Clone, Default)]
+pub struct LiveOptions {
+    pub source: SourceKind,
+    pub ring: RingOptions,
+}
+
+/// An interface as it was when it was looked at.
+#[derive(Debug, Clone)]
+pub struct Interface {
+    pub name: String,
+    pub index: u32,
+    pub link: LinkType,
+    pub is_loopback: bool,
+}
+
+impl Interface {
+    /// Errors: [`LiveError::NoInterface`], [`LiveError::Down`].
+    pub fn look_up(name: &str) -> Result<Self, LiveError> {
+        let found = find(name)?;
+        if !found.is_up() {
+            return Err(LiveError::Down { name: name.to_owned() });
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            index: found.index,
+            link: link_of(name),
+            is_loopback: found.is_loopback(),
+        })
+    }
+
+    pub(super) fn failed(&self, source: io::Error) -> LiveError {
+        let name = self.name.clone();
+        match source.kind() {
+            ErrorKind::PermissionDenied => LiveError::NotPermitted { name },
+            ErrorKind::OutOfMemory => LiveError::NoMemory { name },
+            _ => LiveError::Interface { name, source },
+        }
+    }
 }
 
 /// A live interface.
-pub struct LiveSource {
-    name: String,
-    link: LinkType,
-    receiver: Box<dyn DataLinkReceiver>,
+#[derive(Debug)]
+pub enum LiveSource {
+    Ring(Box<RingSource>),
+    Portable(PortableSource),
 }
 
 impl LiveSource {
-    /// Opens `name` without promiscuous mode: a sensor measures what is meant for its host.
+    /// Opens the interface called `name`; as one of a group, if there is one. `uplinks` are the coordinators whose talk
+    /// with this host is left out.
     ///
-    /// Errors: [`LiveError::NoInterface`], [`LiveError::Down`], [`LiveError::NotPermitted`], [`LiveError::Interface`].
-    pub fn open(name: &str) -> Result<Self, LiveError> {
-        let interface = find(name)?;
-        if !interface.is_up() {
-            return Err(LiveError::Down { name: name.to_owned() });
+    /// Errors: [`LiveError`].
+    pub fn open(
+        name: &str,
+        options: &LiveOptions,
+        uplinks: &[SocketAddr],
+        group: Option<&Group>,
+    ) -> Result<Self, LiveError> {
+        let interface = Interface::look_up(name)?;
+        let promiscuous = options.ring.promiscuous;
+        if options.source == SourceKind::Portable {
+            return PortableSource::open(interface, promiscuous).map(Self::Portable);
         }
-        let config = Config {
-            read_buffer_size: MAX_FRAME,
-            read_timeout: Some(READ_TIMEOUT),
-            channel_type: ChannelType::Layer2,
-            promiscuous: false,
-            ..Config::default()
-        };
-        let wrap = |source: std::io::Error| match source.kind() {
-            ErrorKind::PermissionDenied => LiveError::NotPermitted { name: name.to_owned() },
-            _ => LiveError::Interface { name: name.to_owned(), source },
-        };
-        match pnet_datalink::channel(&interface, config).map_err(wrap)? {
-            Channel::Ethernet(_, receiver) => {
-                Ok(Self { name: name.to_owned(), link: link_of(name), receiver })
+        match RingSource::open(interface.clone(), options.ring.clone(), uplinks, group) {
+            Ok(ring) => Ok(Self::Ring(Box::new(ring))),
+            Err(error) if options.source == SourceKind::Auto && group.is_none() && lacks_ring(&error) => {
+                tracing::warn!(%error, "no capture ring here: one call a packet instead");
+                PortableSource::open(interface, promiscuous).map(Self::Portable)
             }
-            _ => Err(wrap(std::io::Error::other("the kernel opened no channel we know"))),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Leaves out what is exchanged with other coordinators than before, where it can.
+    ///
+    /// Errors: the kernel does not take the filter.
+    pub fn leave_out(&self, uplinks: &[SocketAddr]) -> Result<(), LiveError> {
+        match self {
+            Self::Ring(ring) => ring.leave_out(uplinks),
+            Self::Portable(_) => Ok(()),
         }
     }
 }
@@ -69,27 +137,24 @@ impl FrameSource for LiveSource {
     type Error = LiveError;
 
     fn next(&mut self) -> Result<Next<'_>, LiveError> {
-        match self.receiver.next() {
-            Ok(bytes) => Ok(Next::Frame(Frame { at: now(), link: self.link, bytes })),
-            Err(error) => match error.kind() {
-                ErrorKind::TimedOut | ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(Next::Quiet),
-                _ => Err(LiveError::Interface { name: self.name.clone(), source: error }),
-            },
+        match self {
+            Self::Ring(ring) => ring.next(),
+            Self::Portable(portable) => portable.next(),
         }
     }
 
-    /// pnet's channel cannot tell.
-    fn dropped(&self) -> Option<u64> {
-        None
+    fn dropped(&mut self) -> Option<u64> {
+        match self {
+            Self::Ring(ring) => ring.dropped(),
+            Self::Portable(portable) => portable.dropped(),
+        }
     }
 }
 
-impl fmt::Debug for LiveSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LiveSource")
-            .field("name", &self.name)
-            .field("link", &self.link)
-            .finish_non_exhaustive()
+fn lacks_ring(error: &LiveError) -> bool {
+    match error {
+        LiveError::Interface { source, .. } => source.raw_os_error().is_some_and(|os| NO_RING.contains(&os)),
+        _ => false,
     }
 }
 
@@ -106,7 +171,7 @@ pub(super) fn find(name: &str) -> Result<NetworkInterface, LiveError> {
         .ok_or_else(|| LiveError::NoInterface { name: name.to_owned(), present: present() })
 }
 
-fn link_of(name: &str) -> LinkType {
+pub(super) fn link_of(name: &str) -> LinkType {
     let kind = std::fs::read_to_string(format!("/sys/class/net/{name}/type")).unwrap_or_default();
     if RAW_IP_TYPES.contains(&kind.trim()) { LinkType::RawIp } else { LinkType::Ethernet }
 }

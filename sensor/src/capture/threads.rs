@@ -1,4 +1,5 @@
-//! One thread an interface: frames through the pipeline, cuts to the uplink.
+//! Threads that take frames through a pipeline of their own each, cuts to the uplink: one an interface, or several among
+//! which the kernel shares its flows.
 //!
 //! Invariants: a capture thread never waits for the network or a lock; when the uplink cannot take a cut, the cut is
 //! kept and merged with the next one, and what had to go is counted. An interface that goes down and comes back is
@@ -7,7 +8,9 @@
 use super::{
     FrameSource as _, Next,
     clock::{follow_wall_clock, now},
-    live::{LiveError, LiveSource, find},
+    live::{LiveError, LiveOptions, LiveSource, find},
+    loss::{Blind, LossWatch},
+    ring::Group,
 };
 use crate::{
     pipeline::{FLUSH_INTERVAL, Pipeline, PipelineSettings},
@@ -27,6 +30,7 @@ use netguard_daemon::metrics::{
     },
 };
 use std::{
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -35,7 +39,7 @@ use std::{
     thread::{self, JoinHandle},
     time::Duration,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// How often the interface's addresses are looked at again.
 const ADDRESSES_EVERY: Duration = Duration::from_secs(5);
@@ -51,6 +55,8 @@ pub struct CaptureMetrics {
     bytes: Family<InterfaceLabel, Counter>,
     flows: Family<InterfaceLabel, Gauge>,
     reopened: Family<InterfaceLabel, Counter>,
+    /// 1 while more than one frame in a thousand is lost.
+    blind: Family<InterfaceLabel, Gauge>,
     /// Whatever was set aside or lost in the pipeline, by stage and reason.
     dropped: Dropped,
 }
@@ -69,6 +75,7 @@ impl CaptureMetrics {
             bytes: Family::default(),
             flows: Family::default(),
             reopened: Family::default(),
+            blind: Family::default(),
             dropped,
         }
     }
@@ -78,6 +85,35 @@ impl CaptureMetrics {
         registry.register("sensor_captured_bytes", "Bytes captured, as on the wire", self.bytes.clone());
         registry.register("sensor_flows", "Flows in the table", self.flows.clone());
         registry.register("sensor_interface_reopened", "Interfaces opened again", self.reopened.clone());
+        registry.register(
+            "sensor_blind",
+            "1 while more than one frame in a thousand is lost over ten seconds",
+            self.blind.clone(),
+        );
+    }
+}
+
+/// What is captured, and how.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    pub interfaces: Vec<String>,
+    pub live: LiveOptions,
+    /// Threads an interface, at least 1. More than one needs the ring.
+    pub workers: usize,
+    /// The coordinators' addresses: what this host exchanges with them is left out.
+    pub uplinks: watch::Receiver<Vec<SocketAddr>>,
+}
+
+impl Sources {
+    /// These interfaces, by the defaults, and nothing left out.
+    #[must_use]
+    pub fn of(interfaces: &[&str]) -> Self {
+        Self {
+            interfaces: interfaces.iter().map(|name| (*name).to_owned()).collect(),
+            live: LiveOptions::default(),
+            workers: 1,
+            uplinks: watch::channel(Vec::new()).1,
+        }
     }
 }
 
@@ -89,36 +125,50 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Opens every interface and starts its thread.
+    /// Opens every interface and starts its threads, which share the bounds of `settings`.
     ///
     /// Errors: the first interface that cannot be opened; nothing is left running then.
     pub fn start(
-        interfaces: &[String],
+        sources: &Sources,
         settings: &PipelineSettings,
         cuts: &mpsc::Sender<Cut>,
         metrics: &CaptureMetrics,
     ) -> Result<Self, LiveError> {
         let mut capture = Self { stop: Arc::default(), threads: Vec::new() };
-        for name in interfaces {
-            let source = LiveSource::open(name)?;
-            let own = own_of(&[name.as_str()])?;
-            let mut settings = settings.clone();
-            settings.own = OwnNetworks::Known(own);
-            let thread = CaptureThread {
-                name: name.clone(),
-                pipeline: Pipeline::new(settings),
-                cuts: cuts.clone(),
-                pending: Vec::new(),
-                losses: Vec::new(),
-                dropped: 0,
-                stop: capture.stop.clone(),
-                metrics: metrics.clone(),
-            };
-            let spawned = thread::Builder::new()
-                .name(format!("capture-{name}"))
-                .spawn(move || thread.run(source))
-                .map_err(|source| LiveError::Interface { name: name.clone(), source })?;
-            capture.threads.push(spawned);
+        let workers = sources.workers.max(1);
+        for name in &sources.interfaces {
+            let group = (workers > 1).then(Group::default);
+            let mut settings = settings.clone().shared_among(workers);
+            settings.own = OwnNetworks::Known(own_of(&[name.as_str()])?);
+            for worker in 0..workers {
+                let opening = Opening {
+                    name: name.clone(),
+                    live: sources.live.clone(),
+                    uplinks: sources.uplinks.clone(),
+                    group: group.clone(),
+                };
+                let source = opening.open()?;
+                let thread = CaptureThread {
+                    opening,
+                    label: InterfaceLabel { interface: name.clone() },
+                    pipeline: Pipeline::new(settings.clone()),
+                    flows: 0,
+                    cuts: cuts.clone(),
+                    pending: Vec::new(),
+                    losses: Vec::new(),
+                    dropped: 0,
+                    kernel_dropped: 0,
+                    watch: LossWatch::default(),
+                    frames_told: 0,
+                    stop: capture.stop.clone(),
+                    metrics: metrics.clone(),
+                };
+                let spawned = thread::Builder::new()
+                    .name(format!("capture-{name}-{worker}"))
+                    .spawn(move || thread.run(source))
+                    .map_err(|source| LiveError::Interface { name: name.clone(), source })?;
+                capture.threads.push(spawned);
+            }
         }
         Ok(capture)
     }
@@ -153,14 +203,36 @@ pub fn own_of(names: &[&str]) -> Result<Own, LiveError> {
     Ok(own)
 }
 
-struct CaptureThread {
+/// All that is needed to open an interface, again and again.
+struct Opening {
     name: String,
+    live: LiveOptions,
+    uplinks: watch::Receiver<Vec<SocketAddr>>,
+    group: Option<Group>,
+}
+
+impl Opening {
+    fn open(&self) -> Result<LiveSource, LiveError> {
+        LiveSource::open(&self.name, &self.live, &self.uplinks.borrow(), self.group.as_ref())
+    }
+}
+
+struct CaptureThread {
+    opening: Opening,
+    label: InterfaceLabel,
     pipeline: Pipeline,
+    /// As last added to the gauge, which all threads of an interface share.
+    flows: i64,
     cuts: mpsc::Sender<Cut>,
     pending: Vec<EvidenceRecord>,
     /// Losses the uplink has not been told of.
     losses: Vec<(&'static str, u64)>,
     dropped: u64,
+    /// What the open source dropped so far.
+    kernel_dropped: u64,
+    watch: LossWatch,
+    /// Frames that `watch` knows of.
+    frames_told: u64,
     stop: Arc<AtomicBool>,
     metrics: CaptureMetrics,
 }
@@ -179,10 +251,11 @@ impl CaptureThread {
                 None => {
                     let _ = pause.recv_timeout(REOPEN_AFTER);
                     self.flush(now());
-                    match LiveSource::open(&self.name) {
+                    match self.opening.open() {
                         Ok(opened) => {
-                            tracing::info!(interface = %self.name, "capturing again");
-                            self.metrics.reopened.get_or_create(&self.label()).inc();
+                            tracing::info!(interface = %self.opening.name, "capturing again");
+                            self.metrics.reopened.get_or_create(&self.label).inc();
+                            self.kernel_dropped = 0;
                             source = Some(opened);
                         }
                         Err(error) => tracing::debug!(%error, "the interface is not back yet"),
@@ -194,22 +267,22 @@ impl CaptureThread {
 
     /// Reads until told to stop (`Ok`) or the interface fails.
     fn read(&mut self, mut source: LiveSource) -> Result<(), LiveError> {
-        let label = self.label();
-        let (frames, bytes) =
-            (self.metrics.frames.get_or_create_owned(&label), self.metrics.bytes.get_or_create_owned(&label));
+        let frames = self.metrics.frames.get_or_create_owned(&self.label);
+        let bytes = self.metrics.bytes.get_or_create_owned(&self.label);
         let mut flush_at = now().saturating_add(FLUSH_INTERVAL);
         let mut addresses_at = now().saturating_add(ADDRESSES_EVERY);
         while !self.stop.load(Ordering::Relaxed) {
             let at = match source.next()? {
                 Next::Frame(frame) => {
                     frames.inc();
-                    bytes.inc_by(frame.bytes.len() as u64);
+                    bytes.inc_by(u64::from(frame.wire_length));
                     self.pipeline.push(&frame);
                     frame.at
                 }
                 Next::Quiet | Next::End => now(),
             };
             if at >= flush_at {
+                self.note_drops(at, &mut source);
                 self.flush(at);
                 flush_at = at.saturating_add(FLUSH_INTERVAL);
             } else if self.pipeline.is_hot() {
@@ -219,8 +292,11 @@ impl CaptureThread {
             if at >= addresses_at {
                 addresses_at = at.saturating_add(ADDRESSES_EVERY);
                 follow_wall_clock();
-                if let Ok(own) = own_of(&[self.name.as_str()]) {
+                if let Ok(own) = own_of(&[self.opening.name.as_str()]) {
                     self.pipeline.set_own(OwnNetworks::Known(own));
+                }
+                if self.opening.uplinks.has_changed().unwrap_or(false) {
+                    source.leave_out(&self.opening.uplinks.borrow_and_update())?;
                 }
             }
         }
@@ -228,12 +304,34 @@ impl CaptureThread {
         Ok(())
     }
 
+    /// Counts what the kernel dropped, and says so when it is too much.
+    fn note_drops(&mut self, at: Timestamp, source: &mut LiveSource) {
+        let total = source.dropped().unwrap_or(0);
+        let lost = total.saturating_sub(self.kernel_dropped);
+        self.kernel_dropped = total;
+        if lost > 0 {
+            self.metrics.dropped.count_many("capture", "kernel", lost);
+            add(&mut self.losses, "capture.kernel", lost);
+        }
+        let seen = self.pipeline.frames();
+        let came = seen.saturating_sub(std::mem::replace(&mut self.frames_told, seen));
+        let Some(verdict) = self.watch.note(at, came, lost) else { return };
+        self.metrics.blind.get_or_create(&self.label).set(i64::from(verdict.is_some()));
+        if let Some(Blind { lost, of }) = verdict {
+            tracing::warn!(
+                interface = %self.opening.name,
+                lost,
+                of,
+                "the kernel drops frames faster than they are read: raise `capture.workers` or `capture.ring_mib`"
+            );
+        }
+    }
+
     fn flush(&mut self, at: Timestamp) {
         let records = self.pipeline.flush(at);
-        self.metrics
-            .flows
-            .get_or_create(&self.label())
-            .set(i64::try_from(self.pipeline.flows()).unwrap_or(i64::MAX));
+        let flows = i64::try_from(self.pipeline.flows()).unwrap_or(i64::MAX);
+        let before = std::mem::replace(&mut self.flows, flows);
+        self.metrics.flows.get_or_create(&self.label).inc_by(flows - before);
         let mut losses = Vec::new();
         for (name, count, is_loss) in self.pipeline.take_counts() {
             let (stage, reason) = name.split_once('.').unwrap_or(("pipeline", name));
@@ -253,7 +351,7 @@ impl CaptureThread {
         } else {
             records.into_iter().for_each(|record| self.add(record));
         }
-        if self.pending.is_empty() && losses.is_empty() {
+        if self.pending.is_empty() && losses.is_empty() && self.losses.is_empty() {
             return;
         }
         match self.cuts.try_reserve() {
@@ -267,10 +365,7 @@ impl CaptureThread {
             }
             Err(_) => {
                 for (name, count) in losses {
-                    match self.losses.iter_mut().find(|(known, _)| *known == name) {
-                        Some((_, total)) => *total += count,
-                        None => self.losses.push((name, count)),
-                    }
+                    add(&mut self.losses, name, count);
                 }
             }
         }
@@ -285,8 +380,12 @@ impl CaptureThread {
             self.dropped += 1;
         }
     }
+}
 
-    fn label(&self) -> InterfaceLabel {
-        InterfaceLabel { interface: self.name.clone() }
+/// Adds to what has to be told with the next cut.
+fn add(losses: &mut Vec<(&'static str, u64)>, name: &'static str, count: u64) {
+    match losses.iter_mut().find(|(known, _)| *known == name) {
+        Some((_, total)) => *total += count,
+        None => losses.push((name, count)),
     }
 }

@@ -1,0 +1,251 @@
+//! Frames from a live interface through a ring shared with the kernel (TPACKET_V3): no system call and no copy a packet.
+//!
+//! Invariants: a frame is lent out of the kernel's memory and its block given back only when the next one is asked for;
+//! what the kernel dropped for want of room is counted; time never goes back and is never ahead of ours.
+
+mod block;
+mod sys;
+
+use super::{
+    Frame, FrameSource, Next,
+    clock::{now, wall_micros},
+    filter,
+    live::{Interface, LiveError},
+};
+use block::{Broken, Packet, Packets};
+use netguard_core::time::Timestamp;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::{
+    io,
+    net::SocketAddr,
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+};
+use sys::{Geometry, Ring};
+
+/// What a block holds: some 500 packets of 512 bytes, and one whole of the largest (64 KiB by segmentation offload).
+const BLOCK_BYTES: u32 = 128 << 10;
+/// How long a packet waits at most until its block is handed over. A quarter of it would cost four times the wake-ups
+/// under little load, and a decision takes longer than this anyway.
+const RETIRE_MS: u32 = 4;
+/// How long `next` waits on a silent interface: half of the interval at which evidence is cut.
+const WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+
+/// What a ring is to be like.
+#[derive(Debug, Clone)]
+pub struct RingOptions {
+    /// Memory shared with the kernel, rounded up to whole blocks of 128 KiB.
+    pub bytes: usize,
+    /// Bytes of each frame that are of use; the rest is not copied.
+    pub snap_length: u32,
+    /// Take frames for others too.
+    pub promiscuous: bool,
+}
+
+impl Default for RingOptions {
+    /// 4 MiB: 40 ms of 100,000 full-sized packets a second cut to 512 bytes, twice what a busy host's scheduler lets a
+    /// thread wait. 512 bytes hold all headers, and the packet quoted by an ICMP error with its own.
+    fn default() -> Self {
+        Self { bytes: 4 << 20, snap_length: 512, promiscuous: false }
+    }
+}
+
+/// The rings of one interface among which the kernel shares what comes, by the hash of the flow. Clones are the same
+/// group.
+#[derive(Debug, Clone, Default)]
+pub struct Group(Arc<Mutex<Members>>);
+
+#[derive(Debug, Default)]
+struct Members {
+    /// The kernel's number of the group; it goes with the last member.
+    number: Option<u16>,
+    count: usize,
+}
+
+/// Being in a group, until dropped.
+#[derive(Debug)]
+struct Membership(Group);
+
+impl Group {
+    fn members(&self) -> std::sync::MutexGuard<'_, Members> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn join(&self, ring: &Ring) -> io::Result<Membership> {
+        let mut members = self.members();
+        members.number = Some(ring.join(members.number)?);
+        members.count += 1;
+        Ok(Membership(self.clone()))
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        let mut members = self.0.members();
+        members.count -= 1;
+        if members.count == 0 {
+            members.number = None;
+        }
+    }
+}
+
+/// A live interface, by a ring.
+#[derive(Debug)]
+pub struct RingSource {
+    interface: Interface,
+    options: RingOptions,
+    ring: Ring,
+    // After the ring, whose socket has to be gone when the last member leaves.
+    _membership: Option<Membership>,
+    /// The block being read, counted on and on.
+    index: usize,
+    /// What is left of it; none while it is the kernel's.
+    packets: Option<Packets>,
+    clock: RingClock,
+    dropped: u64,
+}
+
+impl RingSource {
+    /// Opens an interface; as one of a group if there is one.
+    ///
+    /// Errors: [`LiveError::NotPermitted`], [`LiveError::Interface`] with [`io::ErrorKind::Unsupported`] where the
+    /// kernel has no such ring, or with what else hinders.
+    pub fn open(
+        interface: Interface,
+        options: RingOptions,
+        uplinks: &[SocketAddr],
+        group: Option<&Group>,
+    ) -> Result<Self, LiveError> {
+        let opened = (|| {
+            let bytes = options.bytes.div_ceil(BLOCK_BYTES as usize).max(2);
+            let blocks = u32::try_from(bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+            let ring = Ring::new(Geometry { block_bytes: BLOCK_BYTES, blocks, retire_ms: RETIRE_MS })?;
+            ring.filter(&filter::program(interface.link, uplinks, options.snap_length))?;
+            ring.bind(interface.index)?;
+            if options.promiscuous {
+                ring.be_promiscuous(interface.index)?;
+            }
+            let membership = group.map(|group| group.join(&ring)).transpose()?;
+            Ok((ring, membership))
+        })();
+        let (ring, membership) = opened.map_err(|error| interface.failed(error))?;
+        Ok(Self {
+            interface,
+            options,
+            ring,
+            _membership: membership,
+            index: 0,
+            packets: None,
+            clock: RingClock::default(),
+            dropped: 0,
+        })
+    }
+
+    /// Leaves out what is exchanged with other coordinators than before.
+    ///
+    /// Errors: the kernel does not take the filter; the one before stays.
+    pub fn leave_out(&self, uplinks: &[SocketAddr]) -> Result<(), LiveError> {
+        self.ring
+            .filter(&filter::program(self.interface.link, uplinks, self.options.snap_length))
+            .map_err(|error| self.interface.failed(error))
+    }
+
+    /// The next packet of the blocks that are ours; none when the kernel has the next block.
+    fn next_packet(&mut self) -> Option<(Timestamp, Range<usize>, u32)> {
+        loop {
+            let block = self.ring.block(self.index)?;
+            let packets = self.packets.get_or_insert_with(|| {
+                self.clock.set();
+                Packets::of(block)
+            });
+            match packets.next(block) {
+                Some(Ok(Packet { outgoing: true, .. })) if self.interface.is_loopback => {
+                    // What is sent there comes back, and is seen then.
+                }
+                Some(Ok(packet)) => {
+                    return Some((self.clock.tell(packet.wall_micros), packet.bytes, packet.wire_length));
+                }
+                Some(Err(Broken { lost })) => self.dropped += u64::from(lost),
+                None => {
+                    self.packets = None;
+                    self.ring.release(self.index);
+                    self.index = self.index.wrapping_add(1);
+                }
+            }
+        }
+    }
+
+    /// Waits until the kernel hands a block over, or for a while.
+    fn wait(&self) -> Result<(), LiveError> {
+        let mut waiting = [PollFd::new(&self.ring, PollFlags::IN | PollFlags::ERR)];
+        match poll(&mut waiting, Some(&WAIT)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(self.interface.failed(error.into())),
+        }
+        let [waited] = waiting;
+        if waited.revents().intersects(PollFlags::ERR | PollFlags::HUP) {
+            self.ring.take_error().map_err(|error| self.interface.failed(error))?;
+        }
+        Ok(())
+    }
+}
+
+impl FrameSource for RingSource {
+    type Error = LiveError;
+
+    fn next(&mut self) -> Result<Next<'_>, LiveError> {
+        let mut found = self.next_packet();
+        if found.is_none() {
+            self.wait()?;
+            found = self.next_packet();
+        }
+        let Some((at, range, wire_length)) = found else { return Ok(Next::Quiet) };
+        let bytes = self.ring.block(self.index).and_then(|block| block.get(range)).unwrap_or_default();
+        Ok(Next::Frame(Frame { at, link: self.interface.link, bytes, wire_length }))
+    }
+
+    fn dropped(&mut self) -> Option<u64> {
+        if let Ok(statistics) = self.ring.statistics() {
+            self.dropped += u64::from(statistics.dropped);
+        }
+        Some(self.dropped)
+    }
+}
+
+/// Turns the wall clock's times into ours, which setting the clock does not move.
+#[derive(Debug, Clone, Copy, Default)]
+struct RingClock {
+    now: Timestamp,
+    wall_micros: u64,
+    last: Timestamp,
+}
+
+impl RingClock {
+    /// Compares the clocks: once a block.
+    fn set(&mut self) {
+        (self.now, self.wall_micros) = (now(), wall_micros());
+    }
+
+    fn tell(&mut self, stamped: u64) -> Timestamp {
+        let ago = self.wall_micros.saturating_sub(stamped);
+        let at = Timestamp::from_micros(self.now.as_micros().saturating_sub(ago));
+        self.last = self.last.max(at);
+        self.last
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_ours_and_never_go_back() {
+        let mut clock =
+            RingClock { now: Timestamp::from_secs(100), wall_micros: 7_000_000, last: Timestamp::default() };
+        let told: Vec<u64> = [6_999_000, 6_999_500, 6_998_000, 7_000_900, 6_999_999]
+            .into_iter()
+            .map(|stamped| clock.tell(stamped).as_micros())
+            .collect();
+        assert_eq!(told, [99_999_000, 99_999_500, 99_999_500, 100_000_000, 100_000_000]);
+    }
+}

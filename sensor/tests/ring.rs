@@ -1,0 +1,205 @@
+//! The capture ring against a real kernel.
+#![allow(clippy::unwrap_used, reason = "a test: a panic is its report")]
+
+mod world;
+
+use netguard_core::{
+    evidence::{Own, OwnNetworks},
+    packet::{Transport, decode},
+};
+use netguard_daemon::metrics::Dropped;
+use netguard_sensor::{
+    capture::{
+        Capture, CaptureMetrics, FrameSource as _, Group, LiveOptions, LiveSource, Next, RingOptions,
+        SourceKind, Sources,
+    },
+    pipeline::PipelineSettings,
+};
+use std::{
+    collections::BTreeMap,
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    time::{Duration, Instant},
+};
+use tokio::sync::mpsc;
+use world::{HOST, OUTSIDE, World, inside};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+const PORT: u16 = 9_000;
+
+fn ring(bytes: usize) -> LiveOptions {
+    LiveOptions { source: SourceKind::Ring, ring: RingOptions { bytes, ..RingOptions::default() } }
+}
+
+/// Sends `count` datagrams of `length` bytes from the outside, each from one of `flows` ports.
+fn send(world: &World, count: usize, length: usize, flows: u16) {
+    inside(&world.outside, || {
+        let sockets: Vec<_> =
+            (0..flows).map(|flow| UdpSocket::bind((OUTSIDE, 20_000 + flow)).unwrap()).collect();
+        let payload = vec![0_u8; length];
+        for socket in sockets.iter().cycle().take(count) {
+            socket.send_to(&payload, (HOST, PORT)).unwrap();
+        }
+    });
+}
+
+/// Reads until `enough` datagrams to our port were seen, or nothing comes any more; how many from which port, and the
+/// lengths captured and on the wire.
+fn read(source: &mut LiveSource, enough: usize) -> BTreeMap<u16, Vec<(usize, u32)>> {
+    let mut seen: BTreeMap<u16, Vec<_>> = BTreeMap::new();
+    let (began, mut quiet, mut count) = (Instant::now(), 0, 0);
+    while count < enough && quiet < 4 {
+        assert!(began.elapsed() < DEADLINE);
+        let Next::Frame(frame) = source.next().unwrap() else {
+            quiet += 1;
+            continue;
+        };
+        quiet = 0;
+        let Ok(header) = decode(frame.bytes, frame.link) else { continue };
+        if let Transport::Udp(udp) = header.transport
+            && udp.destination_port == PORT
+        {
+            count += 1;
+            seen.entry(udp.source_port).or_default().push((frame.bytes.len(), frame.wire_length));
+        }
+    }
+    seen
+}
+
+#[test]
+fn every_frame_is_seen_once_and_cut_to_what_is_of_use() {
+    let Some(world) = World::make("ring") else { return };
+    let mut source = inside(&world.host, || LiveSource::open("eth0", &ring(4 << 20), &[], None)).unwrap();
+    for (length, wire_length) in [(10, 52), (1_400, 1_442)] {
+        send(&world, 1_000, length, 10);
+        let seen = read(&mut source, 1_000);
+        assert_eq!(seen.len(), 10);
+        for lengths in seen.values() {
+            assert_eq!(*lengths, vec![(wire_length.min(512), u32::try_from(wire_length).unwrap()); 100]);
+        }
+    }
+    assert_eq!(source.dropped(), Some(0));
+}
+
+#[test]
+fn what_the_kernel_drops_is_counted_and_reading_goes_on() {
+    let Some(world) = World::make("drop") else { return };
+    let mut source = inside(&world.host, || LiveSource::open("eth0", &ring(256 << 10), &[], None)).unwrap();
+    // Two blocks hold some 400 of them.
+    send(&world, 3_000, 1_000, 1);
+    let seen = read(&mut source, 3_000).values().map(Vec::len).sum::<usize>();
+    let dropped = source.dropped().unwrap();
+    assert!(dropped > 0);
+    assert!(seen as u64 + dropped >= 3_000, "{seen} seen, {dropped} dropped");
+    send(&world, 100, 10, 1);
+    assert_eq!(read(&mut source, 100).values().map(Vec::len).sum::<usize>(), 100);
+    assert_eq!(source.dropped(), Some(dropped));
+}
+
+#[test]
+fn a_group_shares_the_flows_and_each_goes_to_one_of_it() {
+    let Some(world) = World::make("group") else { return };
+    let group = Group::default();
+    let mut sources: Vec<_> = inside(&world.host, || {
+        (0..3).map(|_| LiveSource::open("eth0", &ring(4 << 20), &[], Some(&group)).unwrap()).collect()
+    });
+    send(&world, 2_000, 10, 100);
+    let seen: Vec<_> = sources.iter_mut().map(|source| read(source, 2_000)).collect();
+    assert_eq!(seen.iter().flat_map(BTreeMap::values).map(Vec::len).sum::<usize>(), 2_000);
+    assert!(seen.iter().all(|seen| !seen.is_empty()), "100 flows, and one of three sees none");
+    for flow in 20_000..20_100 {
+        let whole: Vec<_> = seen.iter().filter_map(|seen| seen.get(&flow)).map(Vec::len).collect();
+        assert_eq!(whole, [20], "flow {flow}");
+    }
+    // A group ends with its last member; a new one begins with the next.
+    drop(sources);
+    let again = inside(&world.host, || LiveSource::open("eth0", &ring(1 << 20), &[], Some(&group)));
+    send(&world, 10, 10, 10);
+    assert_eq!(read(&mut again.unwrap(), 10).len(), 10);
+}
+
+#[test]
+fn the_talk_with_a_coordinator_is_left_out_and_nothing_else() {
+    let Some(world) = World::make("own") else { return };
+    let coordinator: SocketAddr = (HOST.parse::<std::net::IpAddr>().unwrap(), 7443).into();
+    let listeners: Vec<_> =
+        inside(&world.host, || [7443, 7444].map(|port| TcpListener::bind((HOST, port)).unwrap())).into();
+    // Seen from the other end, where the coordinator is the remote one.
+    let mut source =
+        inside(&world.outside, || LiveSource::open("eth0", &ring(1 << 20), &[coordinator], None)).unwrap();
+    let mut talk = |uplinks: Option<&[SocketAddr]>| {
+        if let Some(uplinks) = uplinks {
+            source.leave_out(uplinks).unwrap();
+        }
+        inside(&world.outside, || {
+            for port in [7443, 7444] {
+                TcpStream::connect((HOST, port)).unwrap();
+            }
+        });
+        let (mut ports, mut quiet) = (BTreeMap::new(), 0);
+        while quiet < 4 {
+            let Next::Frame(frame) = source.next().unwrap() else {
+                quiet += 1;
+                continue;
+            };
+            let Ok(header) = decode(frame.bytes, frame.link) else { continue };
+            if let Transport::Tcp(tcp) = header.transport {
+                *ports.entry(tcp.source_port.min(tcp.destination_port)).or_insert(0) += 1;
+            }
+        }
+        ports
+    };
+    let seen = talk(None);
+    assert!(!seen.contains_key(&7443) && seen.get(&7444).is_some_and(|packets| *packets >= 3), "{seen:?}");
+    let seen = talk(Some(&[]));
+    assert!(seen.contains_key(&7443) && seen.contains_key(&7444), "{seen:?}");
+    drop(listeners);
+}
+
+#[test]
+fn on_the_loopback_interface_each_packet_is_seen_once() {
+    let Some(world) = World::make("lo") else { return };
+    let mut source = inside(&world.host, || LiveSource::open("lo", &ring(1 << 20), &[], None)).unwrap();
+    inside(&world.host, || {
+        let socket = UdpSocket::bind("127.0.0.1:20000").unwrap();
+        for _ in 0..50 {
+            socket.send_to(&[0; 10], ("127.0.0.1", PORT)).unwrap();
+        }
+    });
+    assert_eq!(read(&mut source, usize::MAX).values().map(Vec::len).sum::<usize>(), 50);
+}
+
+/// However the frames come, the same scan gives the same evidence.
+#[test]
+fn each_way_of_capturing_measures_the_same() {
+    let Some(world) = World::make("ways") else { return };
+    for (source, workers) in [(SourceKind::Ring, 1), (SourceKind::Ring, 3), (SourceKind::Portable, 1)] {
+        let (sender, mut cuts) = mpsc::channel(64);
+        let sources = Sources {
+            live: LiveOptions { source, ..LiveOptions::default() },
+            workers,
+            ..Sources::of(&["eth0"])
+        };
+        let settings = PipelineSettings::live(OwnNetworks::Known(Own::default()), 7);
+        let metrics = CaptureMetrics::new(Dropped::unregistered());
+        let capture = inside(&world.host, || Capture::start(&sources, &settings, &sender, &metrics)).unwrap();
+        inside(&world.outside, || {
+            for port in 7_000..7_040_u16 {
+                assert!(TcpStream::connect((HOST, port)).is_err());
+            }
+        });
+        let mut all = None::<netguard_core::evidence::EvidenceRecord>;
+        let began = Instant::now();
+        while all.as_ref().is_none_or(|all| all.failed_ports.count() < 40) {
+            assert!(began.elapsed() < DEADLINE, "{source:?} with {workers}: {all:?}");
+            let Ok(cut) = cuts.try_recv() else { continue };
+            for record in cut.records {
+                match &mut all {
+                    Some(all) => all.merge(&record),
+                    None => all = Some(record),
+                }
+            }
+        }
+        assert_eq!(all.unwrap().failed_ports.count(), 40);
+        capture.stop();
+    }
+}
