@@ -34,6 +34,8 @@ enum Command {
     Run(Box<RunArgs>),
     /// Make an admin's identity, or renew it, on a host that holds the certificate authorities
     IssueAdmin(IssueAdminArgs),
+    /// Make a client certificate for a CrowdSec bouncer, on a host that holds the certificate authorities
+    IssueBouncer(IssueBouncerArgs),
 }
 
 #[derive(Debug, Args)]
@@ -128,6 +130,18 @@ struct IssueAdminArgs {
     out: PathBuf,
 }
 
+#[derive(Debug, Args)]
+struct IssueBouncerArgs {
+    #[arg(long, env = "NETGUARD_DATA_DIR", default_value = DEFAULT_DATA_DIR)]
+    data_dir: PathBuf,
+    /// As in `netguard-admin bouncers add`
+    #[arg(long)]
+    name: String,
+    /// Where key.pem, cert.pem and ca.pem go
+    #[arg(long)]
+    out: PathBuf,
+}
+
 impl Cli {
     /// Does what was asked; returns when it is done.
     ///
@@ -138,6 +152,7 @@ impl Cli {
             Command::Join(args) => join(args).await,
             Command::Run(args) => run(*args).await,
             Command::IssueAdmin(args) => issue_admin(&args),
+            Command::IssueBouncer(args) => issue_bouncer(&args),
         }
     }
 }
@@ -239,6 +254,19 @@ fn set<T>(setting: &mut T, flag: Option<T>) {
 fn issue_admin(args: &IssueAdminArgs) -> anyhow::Result<()> {
     let identity = setup::issue_admin(&args.data_dir, args.role, &args.name, &args.out)?;
     println!("{} is in {}, valid until {}.", identity.spiffe, args.out.display(), until(&identity));
+    Ok(())
+}
+
+fn issue_bouncer(args: &IssueBouncerArgs) -> anyhow::Result<()> {
+    let identity = setup::issue_bouncer(&args.data_dir, &args.name, &args.out)?;
+    let (name, out) = (&args.name, args.out.display());
+    println!("{} is in {out}, valid until {}.", identity.spiffe, until(&identity));
+    println!(
+        "In the bouncer's settings: ca_cert_path: {out}/ca.pem, cert_path: {out}/cert.pem, key_path: {out}/key.pem"
+    );
+    println!(
+        "It counts while the cluster has a bouncer of this name: netguard-admin bouncers add {name}, and bouncers delete {name}"
+    );
     Ok(())
 }
 

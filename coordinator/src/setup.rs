@@ -68,6 +68,19 @@ pub fn issue_admin(data_dir: &Path, role: Role, name: &str, out: &Path) -> Resul
         return Err(SetupError::NoAdminRole { role });
     }
     check_name("the admin", name)?;
+    issue(data_dir, role, name, out)
+}
+
+/// A certificate for a program that reads decisions as CrowdSec's bouncers do. It is worth something while the cluster
+/// has a bouncer of that name.
+///
+/// Errors: [`SetupError`]; another identity in `out`.
+pub fn issue_bouncer(data_dir: &Path, name: &str, out: &Path) -> Result<Identity, SetupError> {
+    check_name("the bouncer", name)?;
+    issue(data_dir, Role::Bouncer, name, out)
+}
+
+fn issue(data_dir: &Path, role: Role, name: &str, out: &Path) -> Result<Identity, SetupError> {
     let node = Node::load(data_dir)?;
     let authorities = Authorities::load(data_dir)?;
     let identity = client_identity(&authorities, &node.cluster, role, name)?;

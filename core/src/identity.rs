@@ -12,6 +12,8 @@ pub enum Role {
     AdminViewer,
     AdminOperator,
     AdminOwner,
+    /// A program that reads decisions as CrowdSec's bouncers do, and nothing else.
+    Bouncer,
 }
 
 impl Role {
@@ -22,6 +24,7 @@ impl Role {
         Self::AdminViewer,
         Self::AdminOperator,
         Self::AdminOwner,
+        Self::Bouncer,
     ];
 
     /// The name operators type and read, and which join tokens carry.
@@ -34,6 +37,7 @@ impl Role {
             Self::AdminViewer => "admin:viewer",
             Self::AdminOperator => "admin:operator",
             Self::AdminOwner => "admin:owner",
+            Self::Bouncer => "bouncer",
         }
     }
 }
@@ -103,7 +107,9 @@ pub fn is_name(text: &str) -> bool {
 pub enum IdentityError {
     #[error("not of the form spiffe://<cluster>/<role>/<id>")]
     NotSpiffe,
-    #[error("unknown role: use sensor, responder, coordinator, admin:viewer, admin:operator or admin:owner")]
+    #[error(
+        "unknown role: use sensor, responder, coordinator, admin:viewer, admin:operator, admin:owner or bouncer"
+    )]
     UnknownRole,
     #[error("cluster and id take 1 to 63 of a-z, 0-9, '.', '_', '-' and start with a letter or digit")]
     BadName,

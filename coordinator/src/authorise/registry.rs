@@ -12,13 +12,13 @@ pub enum Standing {
 }
 
 impl Standing {
-    /// Whether somebody with `role` and this standing may act. Sensors and responders are in the registry from their
-    /// enrolment on; admins and coordinators are certified by whoever holds the CA, and stand in it once revoked.
+    /// Whether somebody with `role` and this standing may act. Sensors, responders and bouncers are in the registry
+    /// from their enrolment on; admins and coordinators are certified by whoever holds the CA, and stand in it once revoked.
     #[must_use]
     pub const fn may_act(self, role: Role) -> bool {
         match (self, role) {
             (Self::Enrolled, _) => true,
-            (Self::Revoked, _) | (Self::Unknown, Role::Sensor | Role::Responder) => false,
+            (Self::Revoked, _) | (Self::Unknown, Role::Sensor | Role::Responder | Role::Bouncer) => false,
             (
                 Self::Unknown,
                 Role::Coordinator | Role::AdminViewer | Role::AdminOperator | Role::AdminOwner,
@@ -65,7 +65,11 @@ impl Registry for LedgerRegistry {
     }
 
     fn standing(&self, role: Role, id: &str) -> Standing {
-        match self.consensus.ledger().agent(role, id) {
+        let ledger = self.consensus.ledger();
+        if role == Role::Bouncer {
+            return if ledger.bouncer(id).is_some() { Standing::Enrolled } else { Standing::Unknown };
+        }
+        match ledger.agent(role, id) {
             None => Standing::Unknown,
             Some(row) if row.revoked.is_some() => Standing::Revoked,
             Some(_) => Standing::Enrolled,

@@ -113,6 +113,7 @@ const fn role_in_words(role: Role) -> &'static str {
         Role::AdminViewer => "an admin with role admin:viewer",
         Role::AdminOperator => "an admin with role admin:operator",
         Role::AdminOwner => "an admin with role admin:owner",
+        Role::Bouncer => "a bouncer",
     }
 }
 
@@ -147,12 +148,12 @@ mod tests {
 
     /// The authorisation matrix of the threat model, written down a second time by group.
     fn may(role: Role, method: &str) -> bool {
-        use Role::{AdminOperator, AdminOwner, AdminViewer, Coordinator, Responder, Sensor};
+        use Role::{AdminOperator, AdminOwner, AdminViewer, Bouncer, Coordinator, Responder, Sensor};
         let (service, name) = method[1..].split_once('/').unwrap();
         match service {
             "netguard.v1.SensorService" => role == Sensor,
             "netguard.v1.ResponderService" => role == Responder,
-            "netguard.v1.EnrollService" => name == "Enroll" || role != Coordinator,
+            "netguard.v1.EnrollService" => name == "Enroll" || !matches!(role, Coordinator | Bouncer),
             "netguard.v1.AdminService" => match name {
                 "Block" | "Unblock" | "AddAllowlist" | "RemoveAllowlist" | "Import" | "PromoteRollout"
                 | "RevertRollout" | "ResetBreaker" => {
@@ -189,7 +190,7 @@ mod tests {
                 assert_eq!(call(row.method, &own, Standing::Enrolled), right, "{} as {role}", row.method);
                 assert_eq!(call(row.method, &own, Standing::Revoked), expected("revoked"), "{}", row.method);
                 let unknown = match role {
-                    Role::Sensor | Role::Responder => expected("not_enrolled"),
+                    Role::Sensor | Role::Responder | Role::Bouncer => expected("not_enrolled"),
                     _ => right,
                 };
                 assert_eq!(call(row.method, &own, Standing::Unknown), unknown, "{} as {role}", row.method);

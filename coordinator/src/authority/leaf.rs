@@ -15,6 +15,10 @@ pub const ADMIN_LIFETIME: Duration = Duration::from_secs(8 * 3600);
 /// Life of a coordinator's certificates.
 pub const COORDINATOR_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// Life of a bouncer's certificate: such programs read it at their start and renew nothing. Deleting the bouncer makes it
+/// worthless at once.
+pub(crate) const BOUNCER_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// How long a certificate of `role` lives.
 #[must_use]
 pub const fn lifetime_of(role: Role) -> Duration {
@@ -22,12 +26,13 @@ pub const fn lifetime_of(role: Role) -> Duration {
         Role::Sensor | Role::Responder => AGENT_LIFETIME,
         Role::AdminViewer | Role::AdminOperator | Role::AdminOwner => ADMIN_LIFETIME,
         Role::Coordinator => COORDINATOR_LIFETIME,
+        Role::Bouncer => BOUNCER_LIFETIME,
     }
 }
 
 impl CertificateAuthority {
     /// A client certificate: one SPIFFE URI, no DNS name, client authentication only, so that no agent can pose as a
-    /// server. For sensors, responders and admins, by the agents CA.
+    /// server. For sensors, responders, admins and bouncers, by the agents CA.
     ///
     /// Errors: see [`AuthorityError`].
     pub fn issue_client(

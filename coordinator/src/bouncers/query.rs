@@ -27,6 +27,7 @@ pub(super) struct Query {
     containing: Vec<String>,
     not_containing: Vec<String>,
     pub(super) limit: Option<usize>,
+    pub(super) offset: usize,
 }
 
 impl Query {
@@ -55,18 +56,24 @@ impl Query {
         match name {
             "startup" => self.startup = flag(value)?,
             "contains" => self.within = !flag(value)?,
-            "ip" => self.address = Some(parse_address(value).map_err(|_| "ip is no address")?),
-            "range" => self.range = Some(value.parse().map_err(|_| "range is no prefix")?),
+            // The local API takes either in both.
+            "ip" if !value.contains('/') => {
+                self.address = Some(parse_address(value).map_err(|_| "ip is no address")?);
+            }
+            "ip" | "range" => self.range = Some(value.parse().map_err(|_| "range is no prefix")?),
             "value" => self.value = Some(value.to_owned()),
             "type" => self.remediation = Some(value.to_owned()),
             "scope" | "scopes" => self.scopes.extend(alternatives(value)?),
             "origin" | "origins" => self.origins = alternatives(value)?,
-            "scenarios_containing" => self.containing = alternatives(value)?,
-            "scenarios_not_containing" => self.not_containing = alternatives(value)?,
+            "scenarios_containing" => self.containing = folded(value)?,
+            "scenarios_not_containing" => self.not_containing = folded(value)?,
             "limit" => {
                 let limit: u64 = value.parse().map_err(|_| "limit is no number")?;
                 self.limit = Some(usize::try_from(limit).unwrap_or(usize::MAX)).filter(|limit| *limit > 0);
             }
+            "offset" => self.offset = value.parse().map_err(|_| "offset is no number")?,
+            // Our ids come in no order: whoever went through them by this would miss some.
+            "id_gt" => return Err("id_gt cannot be answered here: use limit and offset"),
             _ => {}
         }
         Ok(())
@@ -109,7 +116,7 @@ impl Query {
         if self.containing.is_empty() && self.not_containing.is_empty() {
             return true;
         }
-        let scenario = scenario(decision);
+        let scenario = scenario(decision).to_lowercase();
         (self.containing.is_empty() || self.containing.iter().any(|part| scenario.contains(part.as_str())))
             && !self.not_containing.iter().any(|part| scenario.contains(part.as_str()))
     }
@@ -137,6 +144,11 @@ fn alternatives(value: &str) -> Result<Vec<String>, &'static str> {
     let all: Vec<String> =
         value.split(',').map(str::trim).filter(|one| !one.is_empty()).map(str::to_owned).collect();
     if all.len() > MAX_ALTERNATIVES { Err("too many alternatives in one parameter") } else { Ok(all) }
+}
+
+/// For comparison without regard to case, as the local API compares scenarios.
+fn folded(value: &str) -> Result<Vec<String>, &'static str> {
+    Ok(alternatives(value)?.into_iter().map(|one| one.to_lowercase()).collect())
 }
 
 /// `application/x-www-form-urlencoded` (URL standard, section 5.1), strictly: no broken escape, UTF-8 only, no control
@@ -172,6 +184,11 @@ mod tests {
         assert_eq!(query.origins, ["crowdsec", "cscli"]);
         assert_eq!(Query::read("ip=::ffff:192.0.2.1").unwrap().address, Some("192.0.2.1".parse().unwrap()));
         assert_eq!(Query::read("limit=9223372036854775808").unwrap().limit, Some(1 << 63));
+        assert_eq!(
+            Query::read("ip=198.51.100.0/24").unwrap().range,
+            Query::read("range=198.51.100.0/24").unwrap().range
+        );
+        assert_eq!(Query::read("dedup=false&simulated=true").unwrap(), Query::default());
         assert_eq!(Query::read("type=captcha").unwrap().verb(), None);
         assert_eq!(Query::read("type=throttle").unwrap().verb(), Some(Verb::Throttle));
         assert_eq!(Query::read("").unwrap().verb(), Some(Verb::Block));
@@ -187,6 +204,8 @@ mod tests {
             "range=1.2.3.4/33",
             "range=1.2.3.4/8",
             "startup=maybe",
+            "id_gt=7",
+            "offset=-1",
             "limit=-1",
             "limit=99999999999999999999",
             "ip=%",

@@ -11,9 +11,17 @@ use http::{
 };
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
-use netguard_core::{decision::Decision, ledger::Ledger, time::Timestamp};
-use netguard_daemon::server::http::{Body, Peer, closing, of_type, read_body, single};
-use std::time::SystemTime;
+use netguard_core::{
+    decision::Decision,
+    identity::{Role, SpiffeId},
+    ledger::Ledger,
+    time::Timestamp,
+};
+use netguard_daemon::{
+    identity::PeerCert,
+    server::http::{Body, Peer, closing, of_type, read_body, single},
+};
+use std::time::{Duration, SystemTime};
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const JSON: &str = "application/json; charset=utf-8";
@@ -23,6 +31,8 @@ const READING: &str = "/netguard.v1.AdminService/ListDecisions";
 const MAX_USAGE: usize = 1 << 20;
 /// Decisions in one answer to a question; the stream has no such bound.
 const MAX_ANSWER: usize = 10_000;
+/// Longest wait until this node knows what the leader knows; bouncers give up after 10 s and more.
+const CATCH_UP: Duration = Duration::from_secs(2);
 
 impl Bouncers {
     pub(super) async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
@@ -31,6 +41,7 @@ impl Bouncers {
             StatusCode::OK | StatusCode::CREATED => "ok",
             StatusCode::FORBIDDEN => "forbidden",
             StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => "unknown",
+            StatusCode::SERVICE_UNAVAILABLE => "no_leader",
             _ => "bad",
         });
         answer
@@ -52,7 +63,7 @@ impl Bouncers {
                 if head {
                     return Ok(finish(of_type(StatusCode::OK, JSON, ""), true));
                 }
-                Ok(self.stream(query, reader, peer))
+                self.stream(query, reader, peer).await
             }
             "/v1/usage-metrics" if request.method() == Method::POST => {
                 self.reader(&request, peer)?;
@@ -86,13 +97,7 @@ impl Bouncers {
                     .flatten();
                 bouncer.map(|bouncer| bouncer.name.clone())
             }
-            (None, Some(cert)) => {
-                let end = cert.not_after.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-                let presented =
-                    Presented { certificate: Some((cert.uri.clone(), Timestamp::from_secs(end.as_secs()))) };
-                let decided = decide(READING, &presented, self.registry.as_ref(), wall_clock::now());
-                decided.ok().flatten().map(|(identity, _)| identity.to_string())
-            }
+            (None, Some(cert)) => self.certified(cert),
             (None, None) => None,
         };
         let Some(name) = name else {
@@ -103,6 +108,22 @@ impl Bouncers {
         Ok(name)
     }
 
+    /// The name that a certificate of this cluster stands for: a bouncer's that was added and not deleted, or that of
+    /// anybody else who may list decisions.
+    fn certified(&self, cert: &PeerCert) -> Option<String> {
+        let (identity, now) = (cert.uri.parse::<SpiffeId>().ok()?, wall_clock::now());
+        let end = cert.not_after.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        let end = Timestamp::from_secs(end.as_secs());
+        if identity.role == Role::Bouncer {
+            let own = identity.cluster == self.registry.cluster() && now < end;
+            let stands = self.registry.standing(Role::Bouncer, &identity.id).may_act(Role::Bouncer);
+            return (own && stands).then_some(identity.id);
+        }
+        let presented = Presented { certificate: Some((cert.uri.clone(), end)) };
+        let (identity, _) = decide(READING, &presented, self.registry.as_ref(), now).ok()??;
+        Some(identity.to_string())
+    }
+
     fn decisions(&self, query: &Query) -> Response<Body> {
         let ledger = self.consensus.ledger();
         let told = asked(&ledger, query, wall_clock::now());
@@ -111,7 +132,21 @@ impl Bouncers {
         of_type(StatusCode::OK, JSON, text.unwrap_or_default())
     }
 
-    fn stream(&self, query: Query, reader: String, peer: &Peer) -> Response<Body> {
+    async fn stream(
+        &self,
+        query: Query,
+        reader: String,
+        peer: &Peer,
+    ) -> Result<Response<Body>, Response<Body>> {
+        // Readers go from one coordinator to the next. An answer older than the last one they got elsewhere would bring
+        // back what ended since, and nobody would tell them again that it did.
+        let current = tokio::time::timeout(CATCH_UP, self.consensus.linearizable()).await;
+        if !matches!(current, Ok(Ok(_))) && !query.startup {
+            return Err(message(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no majority of the coordinators answers: keep what you hold and ask again",
+            ));
+        }
         let (ledger, now) = (self.consensus.ledger(), wall_clock::now());
         let known = self.positions.step((reader, peer.remote.ip()), ledger.revision(), query.startup);
         let listing = match known {
@@ -120,7 +155,7 @@ impl Bouncers {
         };
         let mut response = Response::new(listing.boxed_unsync());
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
-        response
+        Ok(response)
     }
 }
 
@@ -130,8 +165,10 @@ fn asked(ledger: &Ledger, query: &Query, now: Timestamp) -> Vec<Told> {
     let limit = query.limit.map_or(MAX_ANSWER, |limit| limit.min(MAX_ANSWER));
     let tell = |decision: &Decision| query.takes(decision).then(|| Told::of(decision, now)).flatten();
     match query.covered_lookup() {
-        Some(address) => ledger.decisions_covering(address, verb).filter_map(tell).take(limit).collect(),
-        None => ledger.decisions().filter_map(tell).take(limit).collect(),
+        Some(address) => {
+            ledger.decisions_covering(address, verb).filter_map(tell).skip(query.offset).take(limit).collect()
+        }
+        None => ledger.decisions().filter_map(tell).skip(query.offset).take(limit).collect(),
     }
 }
 

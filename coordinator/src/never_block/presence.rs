@@ -41,7 +41,7 @@ impl Presence {
         let list = match role {
             Role::AdminViewer | Role::AdminOperator | Role::AdminOwner => &mut seen.admins,
             Role::Coordinator => &mut seen.coordinators,
-            Role::Sensor | Role::Responder => return,
+            Role::Sensor | Role::Responder | Role::Bouncer => return,
         };
         let new = list.insert(canonical(address), Instant::now()).is_none();
         if list.len() > MAX_ADDRESSES

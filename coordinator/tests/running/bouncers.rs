@@ -15,13 +15,18 @@ use tokio::{
 use tonic::Code;
 
 /// Status and body of whatever comes back for these bytes.
-async fn raw(door: SocketAddr, bytes: &[u8]) -> (u16, String) {
+pub(crate) async fn raw(door: SocketAddr, bytes: &[u8]) -> (u16, String) {
     let mut stream = TcpStream::connect(door).await.unwrap();
     // Who is refused early may find its connection closed while it still writes.
     let _ = stream.write_all(bytes).await;
     let mut answer = Vec::new();
     let read = tokio::time::timeout(SOON, stream.read_to_end(&mut answer)).await.expect("an answer");
     assert!(read.is_ok() || !answer.is_empty());
+    answer_of(answer)
+}
+
+/// Status and body of a whole answer.
+pub(crate) fn answer_of(answer: Vec<u8>) -> (u16, String) {
     let text = String::from_utf8(answer).unwrap();
     let status = text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
@@ -40,14 +45,14 @@ fn dechunk(mut body: &str) -> String {
     whole
 }
 
-async fn get(door: SocketAddr, path: &str, key: &str) -> (u16, String) {
+pub(crate) async fn get(door: SocketAddr, path: &str, key: &str) -> (u16, String) {
     let head = format!(
         "GET {path} HTTP/1.1\r\nHost: x\r\nX-Api-Key: {key}\r\nUser-Agent: test/1\r\nConnection: close\r\n\r\n"
     );
     raw(door, head.as_bytes()).await
 }
 
-async fn stream(door: SocketAddr, startup: bool, key: &str) -> (Vec<String>, Vec<String>) {
+pub(crate) async fn stream(door: SocketAddr, startup: bool, key: &str) -> (Vec<String>, Vec<String>) {
     let (status, body) = get(door, &format!("/v1/decisions/stream?startup={startup}"), key).await;
     assert_eq!(status, 200, "{body}");
     let body: Value = serde_json::from_str(&body).unwrap();
@@ -64,11 +69,11 @@ async fn stream(door: SocketAddr, startup: bool, key: &str) -> (Vec<String>, Vec
     (values("new"), values("deleted"))
 }
 
-async fn key(cluster: &Cluster, name: &str) -> String {
+pub(crate) async fn key(cluster: &Cluster, name: &str) -> String {
     cluster.owner().await.add_bouncer(AddBouncerRequest { name: name.into() }).await.unwrap().into_inner().key
 }
 
-async fn block(cluster: &Cluster, prefix: &str, verb: Verb) {
+pub(crate) async fn block(cluster: &Cluster, prefix: &str, verb: Verb) {
     let request = BlockRequest {
         prefix: prefix.into(),
         verb: verb.into(),
@@ -134,7 +139,10 @@ async fn a_bouncer_is_told_what_is_in_force_and_nobody_else_is_told_anything() {
         ("ip=203.0.113.8", 0),
         ("origins=crowdsec", 0),
         ("origins=cscli,lists", 3),
-        ("scenarios_containing=admin", 3),
+        ("scenarios_containing=ADMIN,none", 3),
+        ("limit=2&offset=2", 1),
+        ("ip=198.51.100.0/24", 1),
+        ("dedup=false&simulated=true", 3),
         ("scenarios_not_containing=admin", 0),
         ("limit=1", 1),
         ("limit=9223372036854775808", 3),
@@ -227,6 +235,7 @@ async fn whatever_is_not_a_plain_question_is_refused_at_once() {
         (400, with("GET /v1/decisions?ip=010.0.0.1 HTTP/1.1", "")),
         (400, with("GET /v1/decisions?limit=-1 HTTP/1.1", "")),
         (400, with("GET /v1/decisions?ip=%zz HTTP/1.1", "")),
+        (400, with("GET /v1/decisions?id_gt=1 HTTP/1.1", "")),
         (400, with("G\u{1}T /v1/decisions HTTP/1.1", "")),
         (403, with("POST /v1/watchers/login HTTP/1.1", "Content-Length: 0\r\n")),
         (403, with("POST /v1/alerts HTTP/1.1", "Content-Length: 0\r\n")),

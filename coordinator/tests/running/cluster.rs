@@ -2,6 +2,7 @@
 
 use netguard_coordinator::{
     app::{self, Running},
+    bouncers::Tls,
     config::{Config, Listen},
     setup::{self, Init},
 };
@@ -33,16 +34,29 @@ pub(crate) struct Cluster {
     pub(crate) running: Running,
     pub(crate) owner: Identity,
     drain: Drain,
-    door: SocketAddr,
+    door: Door,
+}
+
+/// The bouncers' listener.
+#[derive(Clone)]
+pub(crate) struct Door {
+    pub(crate) listen: SocketAddr,
+    pub(crate) tls: Option<Tls>,
+}
+
+impl Door {
+    pub(crate) fn at(address: &str) -> Self {
+        Self { listen: address.parse().unwrap(), tls: None }
+    }
 }
 
 impl Cluster {
     pub(crate) async fn start() -> Self {
-        Self::start_with_door(ANY).await
+        Self::start_with_door(|_| Door { listen: ANY, tls: None }).await
     }
 
-    /// With the bouncers' listener at a place of its own.
-    pub(crate) async fn start_with_door(door: SocketAddr) -> Self {
+    /// With a bouncers' listener of its own, whose files may lie in the given directory.
+    pub(crate) async fn start_with_door(door: impl FnOnce(&Path) -> Door) -> Self {
         netguard_daemon::crypto::install();
         let dir = tempfile::tempdir().unwrap();
         let init = Init {
@@ -54,12 +68,13 @@ impl Cluster {
             admin_name: "owner".into(),
         };
         let owner = setup::init(&init).unwrap();
+        let door = door(dir.path());
         Self::run(dir, owner, door).await
     }
 
-    async fn run(dir: TempDir, owner: Identity, door: SocketAddr) -> Self {
+    async fn run(dir: TempDir, owner: Identity, door: Door) -> Self {
         let drain = Drain::new();
-        let running = run_with_door(&dir.path().join("data"), drain.clone(), door).await;
+        let running = run_with_door(&dir.path().join("data"), drain.clone(), door.clone()).await;
         tokio::time::timeout(SOON, running.readiness.ready()).await.expect("no leader");
         Self { dir, running, owner, drain, door }
     }
@@ -70,6 +85,13 @@ impl Cluster {
         drain.start();
         running.finished().await.unwrap();
         Self::run(dir, owner, door).await
+    }
+
+    /// Stops it for good, as SIGTERM does; its files stay.
+    pub(crate) async fn stop(self) -> TempDir {
+        self.drain.start();
+        self.running.finished().await.unwrap();
+        self.dir
     }
 
     pub(crate) fn address(&self) -> String {
@@ -135,14 +157,15 @@ impl Cluster {
 /// Runs the node in a data directory on free ports. A node that just stopped in this same process may hold its log for a
 /// moment longer.
 pub(crate) async fn run_node(data_dir: &Path, drain: Drain) -> Running {
-    run_with_door(data_dir, drain, ANY).await
+    run_with_door(data_dir, drain, Door { listen: ANY, tls: None }).await
 }
 
-async fn run_with_door(data_dir: &Path, drain: Drain, door: SocketAddr) -> Running {
+async fn run_with_door(data_dir: &Path, drain: Drain, door: Door) -> Running {
     let config = Config {
         data_dir: data_dir.to_owned(),
         listen: Listen { agents: ANY, peers: ANY, health: ANY },
-        bouncer_listen: Some(door),
+        bouncer_listen: Some(door.listen),
+        bouncer_tls: door.tls,
         ..Config::default()
     };
     let deadline = Instant::now() + SOON;

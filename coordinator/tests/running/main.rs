@@ -4,6 +4,8 @@
 
 mod access;
 mod administration;
+mod bouncer_failover;
+mod bouncer_tls;
 mod bouncers;
 mod cluster;
 mod enrolment;

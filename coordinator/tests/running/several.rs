@@ -15,13 +15,13 @@ use netguard_proto::{
 };
 use tonic::{Code, transport::Channel};
 
-struct Further {
-    running: Running,
-    drain: Drain,
+pub(crate) struct Further {
+    pub(crate) running: Running,
+    pub(crate) drain: Drain,
 }
 
 /// Joins with a token, starts, and is added.
-async fn further(cluster: &Cluster, name: &str) -> Further {
+pub(crate) async fn further(cluster: &Cluster, name: &str) -> Further {
     let data_dir = cluster.dir.path().join(name);
     let joining = Join {
         data_dir: data_dir.clone(),
@@ -44,7 +44,7 @@ async fn further(cluster: &Cluster, name: &str) -> Further {
     Further { running, drain }
 }
 
-async fn owner_at(cluster: &Cluster, node: &Running) -> AdminServiceClient<Channel> {
+pub(crate) async fn owner_at(cluster: &Cluster, node: &Running) -> AdminServiceClient<Channel> {
     let channel = client::connect(&cluster.owner, &node.agents.to_string(), COORDINATOR_SERVER_NAME).await;
     AdminServiceClient::new(channel.unwrap())
 }

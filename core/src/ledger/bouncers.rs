@@ -23,6 +23,11 @@ impl Ledger {
         self.doors.bouncers.values()
     }
 
+    #[must_use]
+    pub fn bouncer(&self, name: &str) -> Option<&Bouncer> {
+        self.doors.bouncers.get(name)
+    }
+
     /// The bouncer whose key has this hash. Every hash is compared in full, in time that depends on none of them.
     #[must_use]
     pub fn bouncer_with_key(&self, key_sha256: &[u8; 32]) -> Option<&Bouncer> {
