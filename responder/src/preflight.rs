@@ -1,9 +1,12 @@
 //! `netguard-responder preflight`: what is there, what is hooked where, and what would leak. Changes nothing.
 
+mod bypass;
+mod filters;
 mod leaks;
 mod surroundings;
 
-pub use surroundings::{BaseChain, Flowtable, Link, Surroundings};
+pub use filters::{Direction, Filter};
+pub use surroundings::{BaseChain, Flowtable, Link, Surroundings, Tool, Xdp};
 
 use crate::{
     backend::{BackendError, Nftables, kernel, nftables, program},
@@ -12,6 +15,9 @@ use crate::{
 };
 use serde::Serialize;
 use std::{fs, path::Path};
+
+/// Devices whose filters are listed: two processes each, a second in all.
+const MAX_FILTERED: usize = 256;
 
 /// How bad something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -103,27 +109,66 @@ fn firewalld(facts: &Facts) -> Vec<Note> {
     }]
 }
 
+/// What each program shows that may be missing on a host.
+const TOOLS: &[Tool] = &[
+    Tool { name: "nft", package: "nftables", shows: "others' chains and flowtables" },
+    Tool { name: "ip", package: "iproute2", shows: "interfaces and XDP programs" },
+    Tool { name: "tc", package: "iproute2", shows: "filters at ingress and egress" },
+];
+
+/// What a program says; nothing when it refuses.
+async fn said(name: &'static str, arguments: &[&str], missing: &mut Vec<Tool>) -> String {
+    let output = program(name).run(arguments, "").await;
+    if matches!(output, Err(BackendError::ProgramMissing { .. }))
+        && let Some(tool) = TOOLS.iter().find(|tool| tool.name == name && !missing.contains(tool))
+    {
+        missing.push(tool.clone());
+    }
+    String::from_utf8_lossy(&output.unwrap_or_default()).into_owned()
+}
+
+/// Every device that has filters, up to [`MAX_FILTERED`].
+async fn all_filters(missing: &mut Vec<Tool>) -> (Vec<Filter>, usize) {
+    let devices = filters::devices(&said("tc", &["-j", "qdisc", "show"], missing).await);
+    let mut found = Vec::new();
+    for device in devices.iter().take(MAX_FILTERED) {
+        for direction in [Direction::Ingress, Direction::Egress] {
+            let listed =
+                said("tc", &["-j", "filter", "show", "dev", device, direction.name()], missing).await;
+            found.extend(filters::of_device(device, direction, &listed));
+        }
+    }
+    (found, devices.len().saturating_sub(MAX_FILTERED))
+}
+
 async fn gather() -> Surroundings {
-    let said = async |name: &'static str, arguments: &'static [&'static str]| {
-        let output = program(name).run(arguments, "").await.unwrap_or_default();
-        String::from_utf8_lossy(&output).into_owned()
-    };
-    let (chains, mut chain_names) = surroundings::chains(&said("nft", &["-j", "list", "chains"]).await);
+    let mut missing = Vec::new();
+    let missing_tools = &mut missing;
+    let (chains, mut chain_names) =
+        surroundings::chains(&said("nft", &["-j", "list", "chains"], missing_tools).await);
     for (names, save) in
         [("ip_tables_names", "iptables-legacy-save"), ("ip6_tables_names", "ip6tables-legacy-save")]
     {
         // Asking for tables that are not loaded loads them.
         let loaded = fs::read_to_string(format!("/proc/thread-self/net/{names}")).unwrap_or_default();
         if !loaded.trim().is_empty() {
-            chain_names.extend(surroundings::saved_chains(&said(save, &[]).await));
+            chain_names.extend(surroundings::saved_chains(&said(save, &[], missing_tools).await));
         }
     }
     let on = |path: &str| fs::read_to_string(path).is_ok_and(|value| value.trim() != "0");
+    let netdev = said("nft", &["list", "ruleset", "netdev"], missing_tools).await;
+    let flowtables = said("nft", &["list", "flowtables"], missing_tools).await;
+    let links = said("ip", &["-d", "-j", "link", "show"], missing_tools).await;
+    let (filters, devices_not_looked_at) = all_filters(missing_tools).await;
     Surroundings {
         chains,
         chain_names,
-        flowtables: surroundings::flowtables(&said("nft", &["list", "flowtables"]).await),
-        links: surroundings::links(&said("ip", &["-d", "-j", "link", "show"]).await),
+        flowtables: surroundings::flowtables(&flowtables),
+        links: surroundings::links(&links),
+        filters,
+        devices_not_looked_at,
+        netdev_forwards: surroundings::forwards(&netdev),
+        missing_tools: missing,
         bridged_traffic_is_filtered: on("/proc/sys/net/bridge/bridge-nf-call-iptables"),
         forwards: on("/proc/sys/net/ipv4/ip_forward") || on("/proc/sys/net/ipv6/conf/all/forwarding"),
         ipv6: Path::new("/proc/sys/net/ipv6").exists() && !on("/proc/sys/net/ipv6/conf/all/disable_ipv6"),

@@ -4,7 +4,7 @@
 
 mod namespaces;
 
-use namespaces::{Namespaces, async_inside, possible, run};
+use namespaces::{Namespaces, async_inside, possible, possible_with, run};
 use std::process::Command;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_netguard-responder");
@@ -26,6 +26,49 @@ fn preflight(more: &[&str]) -> (bool, serde_json::Value, String) {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let json = serde_json::from_slice(&output.stdout);
     (output.status.success(), json.unwrap_or_else(|error| panic!("{error}: {said}")), said)
+}
+
+/// The smallest XDP program there is, `return XDP_PASS`, as the object file that `ip link set … xdp obj` reads (ELF, eBPF).
+fn xdp_object() -> Vec<u8> {
+    const SECTION: u64 = 64;
+    let program = [0xb7_u8, 0, 0, 0, 2, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0];
+    let names = b"\0pass\0xdp\0license\0.symtab\0.strtab\0";
+    let name = |text: &str| -> u32 {
+        let place = names.windows(text.len() + 1).position(|part| part == [text.as_bytes(), b"\0"].concat());
+        place.unwrap().try_into().unwrap()
+    };
+    let mut symbols = vec![0_u8; 24];
+    symbols.extend(name("pass").to_le_bytes());
+    // A global function in section 1.
+    symbols.extend([0x12, 0, 1, 0]);
+    symbols.extend([0_u64, 16].into_iter().flat_map(u64::to_le_bytes));
+    // Name, type, flags, content, link, info, alignment, size of an entry.
+    let sections: [(&str, u32, u64, &[u8], u32, u32, u64, u64); 4] = [
+        ("xdp", 1, 6, &program, 0, 0, 8, 0),
+        ("license", 1, 3, b"GPL\0", 0, 0, 1, 0),
+        (".symtab", 2, 0, &symbols, 4, 1, 8, 24),
+        (".strtab", 3, 0, names, 0, 0, 1, 0),
+    ];
+    let (mut content, mut table) = (Vec::new(), vec![0_u8; 64]);
+    for (text, kind, flags, bytes, link, info, alignment, entry) in sections {
+        content.resize(content.len().next_multiple_of(8), 0);
+        let offset = SECTION + content.len() as u64;
+        table.extend([name(text), kind].into_iter().flat_map(u32::to_le_bytes));
+        table.extend([flags, 0, offset, bytes.len() as u64].into_iter().flat_map(u64::to_le_bytes));
+        table.extend([link, info].into_iter().flat_map(u32::to_le_bytes));
+        table.extend([alignment, entry].into_iter().flat_map(u64::to_le_bytes));
+        content.extend(bytes);
+    }
+    content.resize(content.len().next_multiple_of(8), 0);
+    let mut file = b"\x7fELF\x02\x01\x01".to_vec();
+    file.resize(16, 0);
+    // Relocatable, for machine 247 (eBPF).
+    file.extend([1_u16, 247].into_iter().flat_map(u16::to_le_bytes));
+    file.extend(1_u32.to_le_bytes());
+    file.extend([0, 0, SECTION + content.len() as u64].into_iter().flat_map(u64::to_le_bytes));
+    file.extend(0_u32.to_le_bytes());
+    file.extend([64_u16, 0, 0, 64, 5, 4].into_iter().flat_map(u16::to_le_bytes));
+    [file, content, table].concat()
 }
 
 /// Severity of what was noted under a name.
@@ -102,5 +145,118 @@ fn a_host_whose_rules_are_in_iptables_legacy_is_told_from_others() {
             .unwrap();
         let said = String::from_utf8_lossy(&table.stdout);
         assert!(!table.status.success() && said.contains("MISSING  privileges: no permission"), "{said}");
+    });
+}
+
+/// What was noted under a name with a word in it.
+fn told<'a>(found: &'a serde_json::Value, what: &str, word: &str) -> Option<&'a str> {
+    let notes = found["notes"].as_array()?;
+    let has =
+        |note: &&serde_json::Value| note["what"] == what && note["text"].as_str().unwrap().contains(word);
+    notes.iter().find(has)?["severity"].as_str()
+}
+
+#[test]
+fn what_takes_packets_away_before_any_hook_is_told() {
+    if !possible_with(&["tc"]) {
+        return;
+    }
+    let namespaces = Namespaces::new();
+    async_inside(&namespaces.host, || async {
+        let looked = || preflight(&["--backend", "nftables"]).1;
+        let quiet = looked();
+        for what in ["XDP", "traffic control", "netdev chains", "hardware offload", "tc"] {
+            assert_eq!(noted(&quiet, what), None, "{quiet:#}");
+        }
+
+        run(&["tc", "qdisc", "add", "dev", "outer", "clsact"]);
+        run(&["tc", "qdisc", "add", "dev", "inner", "ingress"]);
+        assert_eq!(noted(&looked(), "traffic control"), None, "a place for filters is none");
+        let filter = |rest: &[&str]| run(&[&["tc", "filter", "add", "dev"], rest].concat());
+        filter(&[
+            "outer",
+            "ingress",
+            "protocol",
+            "ip",
+            "u32",
+            "match",
+            "ip",
+            "src",
+            "192.0.2.1",
+            "action",
+            "mirred",
+            "egress",
+            "redirect",
+            "dev",
+            "inner",
+        ]);
+        filter(&["outer", "egress", "bpf", "bytecode", "1,6 0 0 0,"]);
+        filter(&[
+            "inner",
+            "ingress",
+            "protocol",
+            "ip",
+            "u32",
+            "match",
+            "ip",
+            "src",
+            "192.0.2.2",
+            "action",
+            "mirred",
+            "egress",
+            "mirror",
+            "dev",
+            "outer",
+        ]);
+        let found = looked();
+        assert_eq!(
+            told(&found, "traffic control", "outer ingress (u32) to inner"),
+            Some("partly"),
+            "{found:#}"
+        );
+        assert_eq!(told(&found, "traffic control", "outer egress (bpf)"), Some("partly"), "{found:#}");
+        assert_eq!(told(&found, "traffic control", "inner ingress (u32)"), Some("fine"), "{found:#}");
+        assert_eq!(found["can_enforce"], true);
+
+        let object = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(object.path(), xdp_object()).unwrap();
+        for (mode, name) in [("xdpdrv", "native"), ("xdpgeneric", "generic")] {
+            run(&[
+                "ip",
+                "link",
+                "set",
+                "dev",
+                "outer",
+                mode,
+                "obj",
+                object.path().to_str().unwrap(),
+                "sec",
+                "xdp",
+            ]);
+            let found = looked();
+            assert_eq!(told(&found, "XDP", "the packets of outer"), Some("partly"), "{found:#}");
+            let links = found["surroundings"]["links"].as_array().unwrap();
+            let outer = links.iter().find(|link| link["name"] == "outer").unwrap();
+            assert_eq!(outer["xdp"], name);
+            run(&["ip", "link", "set", "dev", "outer", mode, "off"]);
+        }
+        assert_eq!(noted(&looked(), "XDP"), None);
+
+        run(&[
+            "nft",
+            "add table netdev early; add chain netdev early first { type filter hook ingress device outer priority 0; }",
+        ]);
+        assert_eq!(told(&looked(), "netdev chains", "early first"), Some("fine"));
+
+        // Without the tools it is said what cannot be seen, and with which package it could.
+        let output = Command::new(PROGRAM)
+            .args(["preflight", "-o", "json", "--backend", "memory"])
+            .env("PATH", "/nonexistent")
+            .output()
+            .unwrap();
+        let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        for (tool, package) in [("tc", "iproute2"), ("ip", "iproute2"), ("nft", "nftables")] {
+            assert_eq!(told(&found, tool, package), Some("partly"), "{tool} in {found:#}");
+        }
     });
 }

@@ -1,6 +1,6 @@
 //! What would pass by our rules, or looks as if it did.
 
-use super::{Note, Severity, surroundings::Surroundings};
+use super::{Note, Severity, bypass, surroundings::Surroundings};
 use crate::config::BackendKind;
 
 /// Whoever is known by the names of their chains: prefix of the name, and who.
@@ -55,33 +55,10 @@ pub(super) fn of(around: &Surroundings, kind: BackendKind) -> Vec<Note> {
             ),
         );
     }
-    for flowtable in &around.flowtables {
-        let (severity, where_) = match flowtable.offload {
-            true => (Severity::Partly, "by the network card"),
-            false => (Severity::Partly, "at ingress"),
-        };
-        note(
-            "flowtable",
-            severity,
-            format!(
-                "flowtable {} passes established flows on {where_}, past every forward hook: a block stops a source's \
-                 new flows at once, its open ones only when they end",
-                flowtable.name
-            ),
-        );
-    }
-    let xdp: Vec<&str> = around.links.iter().filter(|link| link.xdp).map(|link| link.name.as_str()).collect();
-    if !xdp.is_empty() {
-        note(
-            "XDP",
-            Severity::Partly,
-            format!(
-                "a program looks at the packets of {} before any firewall: what it passes on by itself (XDP_TX, \
-                 XDP_REDIRECT) is not stopped; what it passes up is",
-                xdp.join(", ")
-            ),
-        );
-    }
+    notes.extend(bypass::of(around));
+    let mut note = |what: &str, severity, text: String| {
+        notes.push(Note { what: what.to_owned(), severity, text });
+    };
     if around.links.iter().any(|link| link.name.starts_with(CILIUM)) {
         note(
             "Cilium",
@@ -125,7 +102,7 @@ pub(super) fn of(around: &Surroundings, kind: BackendKind) -> Vec<Note> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::preflight::surroundings::{Flowtable, Link};
+    use crate::preflight::surroundings::{Flowtable, Link, Xdp};
 
     #[test]
     fn what_leaks_is_told_and_what_only_looks_so_is_told_to_be_harmless() {
@@ -133,8 +110,8 @@ mod tests {
             chain_names: ["DOCKER-USER", "KUBE-FORWARD", "INPUT"].map(String::from).to_vec(),
             flowtables: vec![Flowtable { name: "fast".into(), offload: true }],
             links: vec![
-                Link { name: "eth0".into(), xdp: true, ..Link::default() },
-                Link { name: "docker0".into(), kind: "bridge".into(), xdp: false },
+                Link { name: "eth0".into(), xdp: Some(Xdp::Native), ..Link::default() },
+                Link { name: "docker0".into(), kind: "bridge".into(), xdp: None },
                 Link { name: "cilium_host".into(), ..Link::default() },
             ],
             ipv6: true,
@@ -146,7 +123,7 @@ mod tests {
         let expected = [
             ("Docker", Severity::Fine),
             ("Kubernetes (kube-proxy)", Severity::Fine),
-            ("flowtable", Severity::Partly),
+            ("hardware offload", Severity::Partly),
             ("XDP", Severity::Partly),
             ("Cilium", Severity::Partly),
             ("bridges", Severity::Partly),

@@ -1,6 +1,7 @@
 //! What else has a hand in this host's packets, as its own programs list it. Reading is pure; what does not parse is
 //! left out.
 
+use super::filters::Filter;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -31,7 +32,28 @@ pub struct Link {
     pub name: String,
     pub kind: String,
     /// A program looks at packets before any firewall does.
-    pub xdp: bool,
+    pub xdp: Option<Xdp>,
+}
+
+/// Where a device's XDP program runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Xdp {
+    /// In the driver.
+    Native,
+    /// In the kernel, for any driver.
+    Generic,
+    /// In the network card.
+    Hardware,
+}
+
+/// A program that would have told more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Tool {
+    pub name: &'static str,
+    /// The Debian package it comes with.
+    pub package: &'static str,
+    pub shows: &'static str,
 }
 
 /// Everything gathered.
@@ -42,6 +64,13 @@ pub struct Surroundings {
     pub chain_names: Vec<String>,
     pub flowtables: Vec<Flowtable>,
     pub links: Vec<Link>,
+    /// Of traffic control.
+    pub filters: Vec<Filter>,
+    /// Devices with filters past those that were asked for theirs.
+    pub devices_not_looked_at: usize,
+    /// A rule at an interface sends packets to another one.
+    pub netdev_forwards: bool,
+    pub missing_tools: Vec<Tool>,
     /// Packets between ports of one bridge meet the firewall.
     pub bridged_traffic_is_filtered: bool,
     pub forwards: bool,
@@ -127,10 +156,30 @@ pub(super) fn links(json: &str) -> Vec<Link> {
                     .and_then(Value::as_str)
                     .unwrap_or_default()
                     .to_owned(),
-                xdp: item.get("xdp").is_some(),
+                xdp: item.get("xdp").map(xdp),
             })
         })
         .collect()
+}
+
+/// The kernel's `IFLA_XDP_ATTACHED`: 1 driver, 2 generic, 3 hardware, 4 several of them. The card's comes first.
+fn xdp(attached: &Value) -> Xdp {
+    let modes: Vec<u64> = match attached.get("attached").and_then(Value::as_array) {
+        Some(all) => all.iter().filter_map(|one| one.get("mode")?.as_u64()).collect(),
+        None => attached.get("mode").and_then(Value::as_u64).into_iter().collect(),
+    };
+    if modes.contains(&3) {
+        Xdp::Hardware
+    } else if modes.contains(&1) {
+        Xdp::Native
+    } else {
+        Xdp::Generic
+    }
+}
+
+/// Whether any rule sends packets to another interface, from `nft list ruleset netdev`.
+pub(super) fn forwards(text: &str) -> bool {
+    text.lines().any(|line| line.split_whitespace().any(|word| word == "fwd"))
 }
 
 /// Chains in what `iptables-save` writes.
@@ -158,9 +207,12 @@ mod tests {
         let offload: Vec<_> = flowtables(text).into_iter().map(|one| (one.name, one.offload)).collect();
         assert_eq!(offload, [("f".to_owned(), true), ("g".to_owned(), false)]);
         let found = links(
-            r#"[{"ifname":"eth0","xdp":{"mode":1}},{"ifname":"br0","linkinfo":{"info_kind":"bridge"}}]"#,
+            r#"[{"ifname":"eth0","xdp":{"mode":1}},{"ifname":"br0","linkinfo":{"info_kind":"bridge"}},
+                {"ifname":"eth1","xdp":{"mode":4,"attached":[{"mode":2},{"mode":3}]}}]"#,
         );
-        assert!(found[0].xdp && found[1].kind == "bridge");
+        assert_eq!((found[0].xdp, found[1].kind.as_str()), (Some(Xdp::Native), "bridge"));
+        assert_eq!(found[2].xdp, Some(Xdp::Hardware));
+        assert!(forwards("\t\tip saddr 192.0.2.1 fwd to \"d1\"\n") && !forwards("chain fwds { }"));
         assert_eq!(saved_chains("*filter\n:INPUT ACCEPT [0:0]\n:cali-FORWARD - [0:0]\n").count(), 2);
     }
 }
