@@ -48,7 +48,7 @@ pub(super) async fn measure(
     let mut repairs = Vec::new();
     for round in 0..args.repairs {
         let which = usize::try_from(round)?;
-        firewall.tamper(namespace, which)?;
+        let how = firewall.tamper(namespace, which)?;
         let changed = probes.now();
         let open_since =
             |now: Duration| probes.last_arrival(source).unwrap_or(changed).max(changed) + QUIET > now;
@@ -60,7 +60,9 @@ pub(super) async fn measure(
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
         let last = probes.last_arrival(source).unwrap_or(changed);
-        repairs.push(last.saturating_sub(changed).as_secs_f64() * 1e3);
+        let open_ms = last.saturating_sub(changed).as_secs_f64() * 1e3;
+        println!("  after `{how}`: open for {open_ms:.0} ms");
+        repairs.push(open_ms);
     }
     host.terminate();
     host.command("uninstall")?;

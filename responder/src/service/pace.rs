@@ -6,12 +6,16 @@ use tokio::time::Instant;
 
 /// Two looks begin at least so far apart, however often others change their rules: four a second.
 const APART: Duration = Duration::from_millis(250);
-/// A look that takes long (a million elements) is followed by a pause of so many times as long, so that a storm of
-/// changes takes at most a fifth of one core.
+/// Looks that follow one another without a pause may take so long together: what others change now and then is put right
+/// at once, also where a look takes long (a million elements, a machine that is busy with something else).
+const AT_ONCE: Duration = Duration::from_secs(3);
+/// What goes beyond is followed by a pause of so many times as long, so that a storm of changes takes at most a fifth of
+/// one core.
 const REST: u32 = 4;
 /// How often the whole firewall is compared when nothing tells of a change.
 const AT_LEAST_EVERY: Duration = Duration::from_secs(30);
-/// How soon it is tried again after the firewall did not take what it should hold.
+/// How soon it is tried again, at the latest, when the firewall does not take what it should hold. The first time at once,
+/// since somebody else may have written at the same moment; then twice as long each time.
 const RETRY: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
@@ -21,13 +25,23 @@ pub(super) struct Pace {
     /// What is looked for then at the latest.
     next: Instant,
     noticed: bool,
-    /// The firewall took the last that it was given.
-    content: bool,
+    /// The firewall did not take the last that it was given: how long to wait when it does not the next time either.
+    failing: Option<Duration>,
+    /// Time spent looking, less what was paid off since by not looking; and when that was reckoned.
+    spent: Duration,
+    reckoned: Instant,
 }
 
 impl Pace {
     pub(super) fn new(now: Instant) -> Self {
-        Self { not_before: now, next: now + AT_LEAST_EVERY, noticed: false, content: true }
+        Self {
+            not_before: now,
+            next: now + AT_LEAST_EVERY,
+            noticed: false,
+            failing: None,
+            spent: Duration::ZERO,
+            reckoned: now,
+        }
     }
 
     /// Somebody changed something.
@@ -47,26 +61,37 @@ impl Pace {
 
     /// Whether nothing waits for being tried again: the next look is the regular one.
     pub(super) fn is_content(&self) -> bool {
-        self.content
+        self.failing.is_none()
     }
 
     /// The firewall did not take a change: it is tried again soon.
     pub(super) fn failed(&mut self, now: Instant) {
-        self.next = self.next.min(now + RETRY);
-        self.content = false;
+        self.next = self.next.min(now + self.fail());
     }
 
     /// It was looked, from `began` until `now`; `held`: all is as it should be.
     pub(super) fn looked(&mut self, began: Instant, now: Instant, held: bool) {
-        let took = now.saturating_duration_since(began);
-        self.not_before = (began + APART).max(now + took * REST);
-        self.next = if held { now + AT_LEAST_EVERY } else { self.not_before.max(now + RETRY) };
-        // A firewall that cannot be put right is not looked at more often because somebody keeps it so.
-        if !held {
+        let paid = began.saturating_duration_since(self.reckoned) / REST;
+        self.spent = self.spent.saturating_sub(paid) + now.saturating_duration_since(began);
+        self.reckoned = now;
+        let beyond = self.spent.saturating_sub(AT_ONCE);
+        self.not_before = (began + APART).max(now + beyond * REST);
+        self.noticed = false;
+        if held {
+            self.failing = None;
+            self.next = now + AT_LEAST_EVERY;
+        } else {
+            // A firewall that cannot be put right is not looked at more often because somebody keeps it so.
+            self.next = self.not_before.max(now + self.fail());
             self.not_before = self.next;
         }
-        self.noticed = false;
-        self.content = held;
+    }
+
+    /// Notes a failure; how long to wait after it.
+    fn fail(&mut self) -> Duration {
+        let wait = self.failing.unwrap_or(APART);
+        self.failing = Some((wait * 2).min(RETRY));
+        wait
     }
 }
 
@@ -85,14 +110,52 @@ mod tests {
         pace.looked(at(10), at(12), true);
         pace.noticed();
         assert_eq!(pace.due(), at(260));
-        // A large firewall is not looked at all the time.
-        pace.looked(at(260), at(1_260), true);
+    }
+
+    #[test]
+    fn a_large_firewall_is_put_right_at_once_and_not_looked_at_all_the_time() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let mut pace = Pace::new(start);
+        // Each look takes a second, and each time somebody changes something meanwhile.
+        let mut begins = Vec::new();
+        let mut now = start;
+        for _ in 0..6 {
+            pace.noticed();
+            let began = pace.due().max(now);
+            begins.push(began.saturating_duration_since(start).as_millis());
+            now = began + Duration::from_secs(1);
+            pace.looked(began, now, true);
+        }
+        assert_eq!(begins, [0, 1_000, 2_000, 3_000, 8_000, 13_000]);
+        // What is spent is paid off while nothing is looked at.
+        pace.looked(at(60_000), at(60_001), true);
         pace.noticed();
-        assert_eq!(pace.due(), at(5_260));
-        // One that cannot be put right is tried again, but not by every change.
-        pace.looked(at(6_000), at(6_001), false);
-        assert_eq!(pace.due(), at(8_001));
-        pace.noticed();
-        assert_eq!(pace.due(), at(8_001));
+        assert_eq!(pace.due(), at(60_250));
+    }
+
+    #[test]
+    fn one_that_cannot_be_put_right_is_tried_again_less_and_less_often_but_not_by_every_change() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let mut pace = Pace::new(start);
+        let mut now = 0;
+        for wait in [250, 500, 1_000, 2_000, 2_000, 2_000] {
+            pace.looked(at(now), at(now), false);
+            assert!(!pace.is_content());
+            now += wait;
+            assert_eq!(pace.due(), at(now));
+            pace.noticed();
+            assert_eq!(pace.due(), at(now));
+        }
+        pace.looked(at(now), at(now), true);
+        assert!(pace.is_content());
+        // A change that was not taken brings the next look forward.
+        pace.failed(at(now + 100));
+        assert_eq!((pace.due(), pace.is_content()), (at(now + 350), false));
+        for _ in 0..40 {
+            pace.failed(at(now + 100));
+        }
+        assert_eq!(pace.due(), at(now + 350));
     }
 }
