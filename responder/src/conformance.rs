@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a panic is the report")]
 
+pub mod keepers;
+
 use crate::backend::Backend;
 use netguard_core::{
     decision::{DecisionId, Target, Verb},

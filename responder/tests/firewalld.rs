@@ -7,7 +7,7 @@ mod namespaces;
 
 use namespaces::{Client, Namespaces, async_inside, echo, possible, run};
 use netguard_responder::backend::{Backend as _, BackendError, Firewalld, Treatment};
-use netguard_responder::conformance::{self, after, block, bring, desired, now, shield, throttle};
+use netguard_responder::conformance::{self, after, block, bring, desired, keepers, now, shield, throttle};
 use std::{
     fs,
     path::Path,
@@ -62,29 +62,13 @@ impl Daemon {
     fn start(namespaces: &Namespaces, firewall_backend: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("bus");
-        fs::write(
-            directory.path().join("bus.conf"),
-            format!(
-                "<busconfig><type>system</type><listen>unix:path={}</listen><auth>EXTERNAL</auth>\
-                 <policy context=\"default\"><allow own=\"*\"/><allow send_destination=\"*\"/>\
-                 <allow send_type=\"signal\"/><allow receive_sender=\"*\"/></policy></busconfig>",
-                socket.display()
-            ),
-        )
-        .unwrap();
+        keepers::furnish_firewalld(directory.path(), firewall_backend).unwrap();
         let bus = Command::new("dbus-daemon")
             .arg(format!("--config-file={}", directory.path().join("bus.conf").display()))
             .args(["--nofork", "--nopidfile"])
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let etc = directory.path().join("etc");
-        fs::create_dir(&etc).unwrap();
-        fs::write(
-            etc.join("firewalld.conf"),
-            format!("DefaultZone=trusted\nIPv6_rpfilter=no\nFirewallBackend={firewall_backend}\n"),
-        )
-        .unwrap();
         let mut daemon =
             Self { namespace: namespaces.host.clone(), directory, firewalld: None, _bus: Ended(bus) };
         daemon.wait("the bus", || socket.exists());
@@ -101,10 +85,9 @@ impl Daemon {
     }
 
     fn start_firewalld(&mut self) {
-        let etc = self.directory.path().join("etc");
         let script = format!(
-            "mount --bind {} /etc/firewalld && exec firewalld --nofork --nopid >{} 2>&1",
-            etc.display(),
+            "{} && exec firewalld --nofork --nopid >{} 2>&1",
+            keepers::mount_firewalld(self.directory.path()),
             self.directory.path().join("log").display()
         );
         let child = Command::new("ip")

@@ -8,10 +8,9 @@ mod namespaces;
 use namespaces::{Client, Exchange, Namespaces, async_inside, echo, possible, run};
 use netguard_responder::{
     backend::{Backend as _, BackendError, Treatment, Ufw},
-    conformance::{self, after, block, bring, desired, now, shield, throttle},
+    conformance::{self, after, block, bring, desired, keepers, now, shield, throttle},
 };
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::Command,
     sync::{
@@ -50,29 +49,7 @@ struct Host {
 impl Host {
     fn new(namespaces: &Namespaces) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let etc = directory.path().join("etc");
-        fs::create_dir_all(etc.join("default")).unwrap();
-        run(&["cp", "-a", "/usr/share/ufw/iptables/.", etc.join("rules").to_str().unwrap()]);
-        fs::rename(etc.join("rules"), etc.join("ufw")).unwrap();
-        fs::create_dir(etc.join("ufw/applications.d")).unwrap();
-        for file in ["before.init", "after.init"] {
-            run(&[
-                "install",
-                "-m",
-                "640",
-                &format!("/usr/share/ufw/{file}"),
-                etc.join("ufw").to_str().unwrap(),
-            ]);
-        }
-        fs::write(etc.join("ufw/sysctl.conf"), "").unwrap();
-        fs::write(etc.join("ufw/ufw.conf"), "ENABLED=no\nLOGLEVEL=off\n").unwrap();
-        fs::write(
-            etc.join("default/ufw"),
-            "IPV6=yes\nDEFAULT_INPUT_POLICY=\"ACCEPT\"\nDEFAULT_OUTPUT_POLICY=\"ACCEPT\"\n\
-             DEFAULT_FORWARD_POLICY=\"ACCEPT\"\nDEFAULT_APPLICATION_POLICY=\"SKIP\"\nMANAGE_BUILTINS=no\n\
-             IPT_SYSCTL=/etc/ufw/sysctl.conf\nIPT_MODULES=\"\"\n",
-        )
-        .unwrap();
+        keepers::furnish_ufw(directory.path()).unwrap();
         Self { namespace: namespaces.host.clone(), directory }
     }
 
@@ -86,11 +63,7 @@ impl Host {
 
     /// Where `/etc/ufw` is this host's.
     fn shell(&self, command: &str) -> String {
-        let script = format!(
-            "mount --bind {etc}/ufw /etc/ufw && mount --bind {etc}/default/ufw /etc/default/ufw && \
-             mount -t tmpfs tmpfs /run && {command}",
-            etc = self.path("etc").display()
-        );
+        let script = format!("{} && {command}", keepers::mount_ufw(self.directory.path()));
         run(&[
             "ip",
             "netns",
