@@ -1,10 +1,16 @@
 //! The firewalls the lab measures and torments: one row each.
 
+mod keeper;
+
+pub use keeper::Keeper;
+
 use crate::world::{
+    World,
     namespace::Namespace,
     tools::{self, Tool},
 };
 use anyhow::{Context, bail};
+use keeper::Kind;
 use netguard_responder::backend;
 use std::path::Path;
 
@@ -17,6 +23,8 @@ pub struct Firewall {
     pub configured: &'static str,
     /// What somebody else set up on a host that has it.
     prepare: &'static [&'static [&'static str]],
+    /// Who keeps it besides the kernel.
+    keeper: Option<Kind>,
     /// The backend itself, in the namespace of the thread that opens it; it may keep files in the directory.
     pub make: fn(&Path) -> backend::Firewall,
     /// What was promised of one address added or deleted, milliseconds at the 99th percentile.
@@ -25,9 +33,37 @@ pub struct Firewall {
     pub tools: &'static [Tool],
     /// Commands that show everything in which something of ours could be.
     listings: &'static [&'static [&'static str]],
-    /// What somebody else may do to it, each way one command.
-    tampers: &'static [&'static [&'static str]],
+    /// What somebody else may do to it.
+    tampers: &'static [Tamper],
 }
+
+/// One way in which somebody else changes a host's firewall.
+#[derive(Debug, Clone, Copy)]
+enum Tamper {
+    Command(&'static [&'static str]),
+    /// Whoever keeps the firewall is stopped, as by `ufw disable` or `systemctl stop firewalld`; what comes next starts
+    /// it again.
+    Stop,
+}
+
+use Tamper::{Command, Stop};
+
+const IPTABLES_LISTINGS: &[&[&str]] = &[
+    &["iptables-nft-save"],
+    &["ip6tables-nft-save"],
+    &["iptables-legacy-save"],
+    &["ip6tables-legacy-save"],
+    &["ipset", "list"],
+];
+/// ufw's files can hold lines of ours, too.
+const UFW_LISTINGS: &[&[&str]] = &[
+    &["iptables-nft-save"],
+    &["ip6tables-nft-save"],
+    &["iptables-legacy-save"],
+    &["ip6tables-legacy-save"],
+    &["ipset", "list"],
+    &["sh", "-c", "cat /etc/ufw/*.init /etc/ufw/*.rules"],
+];
 
 /// All of them. `memory` stops nothing and is of use for comparison only.
 pub const FIREWALLS: &[Firewall] = &[
@@ -35,63 +71,108 @@ pub const FIREWALLS: &[Firewall] = &[
         name: "nftables",
         configured: "nftables",
         prepare: &[],
+        keeper: None,
         make: |_| backend::Firewall::Nftables(Box::default()),
         promised_ms: Some(1.0),
         tools: &[],
         listings: &[&["nft", "list", "ruleset"]],
         tampers: &[
-            &["nft", "flush", "ruleset"],
-            &["nft", "delete", "table", "inet", "netguard"],
-            &["nft", "flush", "table", "inet", "netguard"],
+            Command(&["nft", "flush", "ruleset"]),
+            Command(&["nft", "delete", "table", "inet", "netguard"]),
+            Command(&["nft", "flush", "table", "inet", "netguard"]),
+            Command(&["nft", "flush", "set", "inet", "netguard", "block4"]),
         ],
     },
     Firewall {
         name: "iptables-nft",
         configured: "iptables",
         prepare: &[&["iptables-nft", "-A", "INPUT", "-p", "sctp", "-j", "DROP"]],
+        keeper: None,
         make: |_| {
             let iptables = backend::Iptables::default().with_variant(backend::iptables::Variant::Nft);
             backend::Firewall::Iptables(Box::new(iptables))
         },
         promised_ms: Some(5.0),
         tools: tools::IPTABLES,
-        listings: &[
-            &["iptables-nft-save"],
-            &["ip6tables-nft-save"],
-            &["iptables-legacy-save"],
-            &["ip6tables-legacy-save"],
-            &["ipset", "list"],
-        ],
+        listings: IPTABLES_LISTINGS,
         tampers: &[
-            &["iptables-nft", "-F"],
-            &["ipset", "flush"],
-            &["iptables-nft", "-F", "INPUT"],
-            &["nft", "flush", "ruleset"],
+            Command(&["iptables-nft", "-F"]),
+            Command(&["ipset", "flush"]),
+            Command(&["iptables-nft", "-F", "INPUT"]),
+            Command(&["nft", "flush", "ruleset"]),
         ],
     },
     Firewall {
         name: "iptables-legacy",
         configured: "iptables",
         prepare: &[&["iptables-legacy", "-A", "INPUT", "-p", "sctp", "-j", "DROP"]],
+        keeper: None,
         make: |_| {
             let iptables = backend::Iptables::default().with_variant(backend::iptables::Variant::Legacy);
             backend::Firewall::Iptables(Box::new(iptables))
         },
         promised_ms: Some(5.0),
         tools: tools::IPTABLES,
-        listings: &[
-            &["iptables-legacy-save"],
-            &["ip6tables-legacy-save"],
-            &["iptables-nft-save"],
-            &["ip6tables-nft-save"],
-            &["ipset", "list"],
+        listings: IPTABLES_LISTINGS,
+        tampers: &[
+            Command(&["iptables-legacy", "-F"]),
+            Command(&["ipset", "flush"]),
+            Command(&["iptables-legacy", "-F", "INPUT"]),
         ],
-        tampers: &[&["iptables-legacy", "-F"], &["ipset", "flush"], &["iptables-legacy", "-F", "INPUT"]],
+    },
+    Firewall {
+        name: "firewalld",
+        configured: "firewalld",
+        prepare: &[],
+        keeper: Some(Kind::Firewalld),
+        make: |state_dir| {
+            let firewalld = backend::Firewalld::new(backend::Treatment::default(), state_dir);
+            backend::Firewall::Firewalld(Box::new(firewalld))
+        },
+        promised_ms: None,
+        tools: tools::FIREWALLD,
+        listings: &[&["nft", "list", "ruleset"]],
+        tampers: &[
+            Command(&["nft", "delete", "table", "inet", "netguard"]),
+            Command(&["firewall-cmd", "--reload"]),
+            Command(&["nft", "flush", "table", "inet", "netguard"]),
+            Command(&["firewall-cmd", "--complete-reload"]),
+            Command(&["nft", "flush", "ruleset"]),
+            Stop,
+        ],
+    },
+    Firewall {
+        name: "ufw",
+        configured: "ufw",
+        prepare: &[],
+        keeper: Some(Kind::Ufw),
+        make: |state_dir| {
+            let ufw = backend::Ufw::new(backend::Treatment::default(), state_dir);
+            // ufw's hook calls the responder that lies beside the lab.
+            let ufw = match std::env::current_exe() {
+                Ok(lab) => ufw.with_responder(&lab.with_file_name("netguard-responder")),
+                Err(_) => ufw,
+            };
+            backend::Firewall::Ufw(Box::new(ufw))
+        },
+        promised_ms: None,
+        tools: tools::UFW,
+        listings: UFW_LISTINGS,
+        tampers: &[
+            Command(&["iptables", "-F"]),
+            Command(&["ufw", "reload"]),
+            Command(&["ipset", "flush"]),
+            Stop,
+            Command(&["iptables", "-F", "INPUT"]),
+            Command(&["install", "-m", "640", "/usr/share/ufw/before.init", "/etc/ufw/before.init"]),
+            Command(&["nft", "flush", "ruleset"]),
+        ],
     },
     Firewall {
         name: "memory",
         configured: "memory",
         prepare: &[],
+        keeper: None,
         make: |_| backend::Firewall::Memory(Box::default()),
         promised_ms: None,
         tools: &[],
@@ -132,36 +213,64 @@ impl Firewall {
         tools::require(self.tools, false)
     }
 
-    /// Sets the host up as somebody else would who uses this firewall.
-    pub fn prepare(&self, host: &Namespace) -> anyhow::Result<()> {
+    /// Sets the host up as somebody else would who uses this firewall. From then on it is seen as the namespace that
+    /// is returned, as long as the keeper lives.
+    pub async fn prepare(
+        &self,
+        world: &World,
+        host: &Namespace,
+    ) -> anyhow::Result<(Namespace, Option<Keeper>)> {
         for command in self.prepare {
-            let (program, arguments) = command.split_first().context("an empty command")?;
-            host.run(program, arguments)?;
+            run(host, command)?;
         }
-        Ok(())
+        let Some(kind) = self.keeper else { return Ok((host.clone(), None)) };
+        let places = (1..).map(|number: u32| world.scratch().join(format!("{}-keeper-{number}", self.name)));
+        let place = places.into_iter().find(|place| !place.exists()).context("no place for a keeper")?;
+        let keeper = Keeper::start(kind, host, place).await?;
+        Ok((keeper.namespace().clone(), Some(keeper)))
     }
 
     /// Everything the host's firewall holds, as text.
     pub fn list(&self, host: &Namespace) -> anyhow::Result<String> {
         let mut listed = String::new();
         for listing in self.listings {
-            let (program, arguments) = listing.split_first().context("an empty command")?;
-            listed.push_str(&host.run(program, arguments)?);
+            listed.push_str(&run(host, listing)?);
             listed.push('\n');
         }
         Ok(listed)
     }
 
-    /// Changes the host's firewall as somebody else would; the command, in words.
-    pub fn tamper(&self, host: &Namespace, which: usize) -> anyhow::Result<String> {
+    /// Changes the host's firewall as somebody else would; what was done, in words.
+    pub async fn tamper(
+        &self,
+        host: &Namespace,
+        keeper: Option<&mut Keeper>,
+        which: usize,
+    ) -> anyhow::Result<String> {
         if self.tampers.is_empty() {
             bail!("nobody knows how to tamper with {}", self.name);
         }
-        let command = self.tampers.get(which % self.tampers.len()).copied().unwrap_or_default();
-        let (program, arguments) = command.split_first().context("an empty command")?;
-        host.run(program, arguments)?;
-        Ok(command.join(" "))
+        match (self.tampers.get(which % self.tampers.len()), keeper) {
+            (Some(Stop), Some(keeper)) => Ok(keeper.stop()?.to_owned()),
+            (Some(Command(command)), None) => run(host, command).map(|_| command.join(" ")),
+            (Some(Command(command)), Some(keeper)) => {
+                keeper.resume().await?;
+                if run(host, command).is_err() {
+                    // firewalld cannot reload once somebody flushed its table; it has to be restarted.
+                    keeper.stop()?;
+                    keeper.resume().await?;
+                    return Ok(format!("{} (refused, and the keeper restarted)", command.join(" ")));
+                }
+                Ok(command.join(" "))
+            }
+            _ => bail!("nobody keeps {} who could be stopped", self.name),
+        }
     }
+}
+
+fn run(host: &Namespace, command: &[&str]) -> anyhow::Result<String> {
+    let (program, arguments) = command.split_first().context("an empty command")?;
+    host.run(program, arguments)
 }
 
 /// The lines of a listing that are of NetGuard.
@@ -190,6 +299,8 @@ mod tests {
             let found = Firewall::named(&[firewall.name.into()]).unwrap();
             assert_eq!(found.iter().map(|one| one.name).collect::<Vec<_>>(), [firewall.name]);
             assert_eq!(firewall.enforces(), !firewall.tampers.is_empty());
+            let stops = firewall.tampers.iter().any(|tamper| matches!(tamper, Stop));
+            assert_eq!(stops, firewall.keeper.is_some());
         }
         assert_eq!(Firewall::named(&[]).unwrap().len(), FIREWALLS.len());
         let refused = Firewall::named(&["pf".into()]).unwrap_err().to_string();

@@ -16,7 +16,7 @@ use crate::{
     firewalls::Firewall,
     fleet::Binaries,
     schedules::Cluster,
-    world::{World, in_world, tools},
+    world::{World, in_world_of, tools},
 };
 use anyhow::Context;
 use clap::Args;
@@ -61,7 +61,9 @@ pub async fn run(args: &RespondersArgs) -> anyhow::Result<ExitCode> {
     let firewalls = Firewall::named(&args.backends)?;
     firewalls.iter().try_for_each(Firewall::require)?;
     let binaries = Binaries::find(args.bin_dir.as_deref())?;
-    let report = in_world(async |world| measure_all(world, &binaries, &firewalls, args).await).await?;
+    let hosts = u8::try_from(firewalls.len())?;
+    let report =
+        in_world_of(hosts, async |world| measure_all(world, &binaries, &firewalls, args).await).await?;
     println!("\n{}", report.table());
     let missed = report.missed();
     for promise in &missed {
@@ -83,9 +85,10 @@ async fn measure_all(
     args: &RespondersArgs,
 ) -> anyhow::Result<Report> {
     let mut report = Report { entries: args.entries, ..Report::default() };
-    for (firewall, host) in firewalls.iter().zip(world.hosts.iter().cycle()) {
+    for (firewall, host) in firewalls.iter().zip(&world.hosts) {
         println!("{}: conformance, speed, gaps", firewall.name);
-        let measured = measure::all(world, host, *firewall, args)
+        let (host, _keeper) = firewall.prepare(world, host).await?;
+        let measured = measure::all(world, &host, *firewall, args)
             .with_context(|| format!("{} could not be measured", firewall.name))?;
         report.backends.push(measured);
     }
@@ -96,7 +99,7 @@ async fn measure_all(
     if firewalls.iter().any(Firewall::enforces) && args.repairs > 0 {
         println!("repair, with a running responder and three coordinators");
         let mut cluster = Cluster::start(world, binaries, &args.log).await?;
-        for (firewall, host) in firewalls.iter().zip(world.hosts.iter().cycle()) {
+        for (firewall, host) in firewalls.iter().zip(&world.hosts) {
             if !firewall.enforces() {
                 continue;
             }

@@ -17,7 +17,7 @@ use crate::{
     figures::{round, write_section},
     firewalls::Firewall,
     fleet::{Binaries, coordinators::Coordinators},
-    world::{World, in_world, process, tools},
+    world::{World, in_world_of, process, tools},
 };
 use anyhow::Context;
 use clap::Args;
@@ -74,7 +74,8 @@ pub async fn run(args: &SchedulesArgs) -> anyhow::Result<ExitCode> {
     firewalls.retain(Firewall::enforces);
     firewalls.iter().try_for_each(Firewall::require)?;
     let binaries = Binaries::find(args.bin_dir.as_deref())?;
-    let figures = in_world(async |world| {
+    let hosts = u8::try_from(firewalls.len())?;
+    let figures = in_world_of(hosts, async |world| {
         let figures = play_all(world, &binaries, &firewalls, args).await?;
         if figures.failed > 0 {
             world.keep_scratch();
@@ -104,7 +105,7 @@ async fn play_all(
     let mut cluster = Cluster::start(world, binaries, &args.log).await?;
     let control = cluster.0.control.clone();
     let mut hosts = Vec::new();
-    for (firewall, namespace) in firewalls.iter().zip(world.hosts.iter().cycle()) {
+    for (firewall, namespace) in firewalls.iter().zip(&world.hosts) {
         hosts.push(Host::prepare(world, namespace, *firewall, binaries, &control, &args.log).await?);
     }
     let mut figures =

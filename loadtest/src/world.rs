@@ -30,7 +30,7 @@ const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 
 /// How many of each live in the world.
 pub const COORDINATORS: usize = 3;
-pub const HOSTS: usize = 4;
+pub const HOSTS: u8 = 4;
 pub const ATTACKERS: usize = 5;
 
 /// The namespaces of one run.
@@ -51,10 +51,10 @@ pub struct World {
 }
 
 impl World {
-    /// Makes the namespaces, their links and addresses. Removes first what dead labs left behind.
+    /// Makes the namespaces, their links and addresses; so many hosts. Removes first what dead labs left behind.
     ///
     /// Errors: needs root and `ip`; whatever was made before the failure is removed again.
-    pub fn create() -> anyhow::Result<Self> {
+    pub fn create(hosts: u8) -> anyhow::Result<Self> {
         remove_leftovers()?;
         let pid = std::process::id();
         let prefix = format!("ng{pid}-");
@@ -75,7 +75,7 @@ impl World {
             switch: Namespace::new(format!("{prefix}switch"), 1),
             control: Namespace::new(format!("{prefix}control"), 2),
             coordinators: group("coordinator", COORDINATORS, 11),
-            hosts: group("host", HOSTS, 21),
+            hosts: group("host", usize::from(hosts), 21),
             attackers: group("attacker", ATTACKERS, 101),
             innocent: Namespace::new(format!("{prefix}innocent"), 50),
             prefix,
@@ -159,11 +159,19 @@ impl Drop for World {
 /// Makes a world, moves the calling thread into its control namespace, and does `work` there until it is done or
 /// somebody interrupts it (SIGINT, SIGTERM, SIGHUP). The world is gone afterwards.
 pub async fn in_world<T>(work: impl AsyncFnOnce(&World) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    in_world_of(HOSTS, work).await
+}
+
+/// The same with so many hosts.
+pub async fn in_world_of<T>(
+    hosts: u8,
+    work: impl AsyncFnOnce(&World) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     // Before anything is made: from here on a signal ends the lab in order.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hang_up = signal(SignalKind::hangup())?;
-    let world = World::create()?;
+    let world = World::create(hosts)?;
     world.control.enter()?;
     tokio::select! {
         result = work(&world) => {

@@ -4,7 +4,7 @@ use netguard_core::time::Timestamp;
 use netguard_lab::{
     web::client::last_report,
     world::{
-        World,
+        HOSTS, World,
         counters::{Counters, Packets, Sender},
         process::Process,
         tap::Tap,
@@ -22,7 +22,7 @@ async fn a_world_carries_traffic_counts_it_and_is_gone_afterwards() {
         eprintln!("not run: network namespaces need root");
         return;
     }
-    let world = World::create().unwrap();
+    let world = World::create(HOSTS).unwrap();
     let lab = env!("CARGO_BIN_EXE_netguard-lab");
     let host = &world.hosts[3];
     let attacker = &world.attackers[0];

@@ -30,7 +30,7 @@ pub(super) async fn measure(
     let attacker = world.attackers.first().context("no attacker")?;
     let source = IpAddr::from(attacker.address());
     let mut host = Host::prepare(world, namespace, firewall, binaries, &control, &args.log).await?;
-    host.start()?;
+    host.start().await?;
     host.until_ready().await?;
     let request = v1::BlockRequest {
         prefix: source.to_string(),
@@ -48,7 +48,7 @@ pub(super) async fn measure(
     let mut repairs = Vec::new();
     for round in 0..args.repairs {
         let which = usize::try_from(round)?;
-        let how = firewall.tamper(namespace, which)?;
+        let how = host.tamper(which).await?;
         let changed = probes.now();
         let open_since =
             |now: Duration| probes.last_arrival(source).unwrap_or(changed).max(changed) + QUIET > now;

@@ -1,7 +1,7 @@
 //! The host of a schedule: a real responder that is started, killed, upgraded and switched off by its own commands.
 
 use crate::{
-    firewalls::Firewall,
+    firewalls::{Firewall, Keeper},
     fleet::{
         Binaries, LOOK_INTERVAL,
         control::Control,
@@ -31,6 +31,7 @@ pub(crate) const READY: Duration = Duration::from_secs(45);
 pub(crate) struct Host {
     pub(crate) namespace: Namespace,
     pub(crate) firewall: Firewall,
+    pub(crate) keeper: Option<Keeper>,
     name: String,
     scratch: std::path::PathBuf,
     /// The program that is installed, and the one that an upgrade brings.
@@ -61,8 +62,8 @@ impl Host {
             std::fs::copy(&program, &upgraded)
                 .with_context(|| format!("cannot write {}", upgraded.display()))?;
         }
-        firewall.prepare(namespace)?;
-        enroll(namespace, &program, &coordinators, control, "responder", &name, &data_dir).await?;
+        let (namespace, keeper) = firewall.prepare(world, namespace).await?;
+        enroll(&namespace, &program, &coordinators, control, "responder", &name, &data_dir).await?;
         let config = ResponderConfig {
             coordinators,
             backend: firewall.configured.to_owned(),
@@ -72,8 +73,9 @@ impl Host {
             telemetry: Telemetry { log: log.to_owned() },
         };
         Ok(Self {
-            namespace: namespace.clone(),
+            namespace,
             firewall,
+            keeper,
             config: write_config(world.scratch(), &name, &config)?,
             name,
             scratch: world.scratch().to_owned(),
@@ -83,7 +85,11 @@ impl Host {
         })
     }
 
-    pub(crate) fn start(&mut self) -> anyhow::Result<()> {
+    /// As at boot: whoever keeps the firewall is there first.
+    pub(crate) async fn start(&mut self) -> anyhow::Result<()> {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.resume().await?;
+        }
         let [program, _] = &self.programs;
         let arguments = ["run", "--config", &self.config];
         self.responder =
@@ -105,10 +111,15 @@ impl Host {
     }
 
     /// The old program stops, the other one starts.
-    pub(crate) fn upgrade(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn upgrade(&mut self) -> anyhow::Result<()> {
         self.terminate();
         self.programs.reverse();
-        self.start()
+        self.start().await
+    }
+
+    /// Somebody else changes the firewall; what was done, in words.
+    pub(crate) async fn tamper(&mut self, which: usize) -> anyhow::Result<String> {
+        self.firewall.tamper(&self.namespace, self.keeper.as_mut(), which).await
     }
 
     /// Fails when the responder ended by itself.

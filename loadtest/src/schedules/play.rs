@@ -68,7 +68,7 @@ struct Player<'a, 'b> {
 pub(super) async fn play(mut stage: Stage<'_>, script: &Script) -> anyhow::Result<Played> {
     let [lasting, brief] = [0, 1].map(|which| stage.world.attackers.get(which));
     let (lasting, brief) = (lasting.context("no attacker")?, brief.context("no second attacker")?);
-    stage.host.start()?;
+    stage.host.start().await?;
     let coordinators: Vec<_> =
         stage.world.coordinators.iter().map(|one| agents_address(one).parse()).collect::<Result<_, _>>()?;
     let senders = [lasting, brief, &stage.world.innocent];
@@ -142,7 +142,7 @@ impl Player<'_, '_> {
 
     async fn step(&mut self, step: Step) -> anyhow::Result<()> {
         let before = self.state;
-        self.carry_out(step)?;
+        self.carry_out(step).await?;
         self.state = before.after(step);
         self.note_isolation();
         let started = matches!(step, Step::Start | Step::Upgrade);
@@ -173,13 +173,13 @@ impl Player<'_, '_> {
         Ok(())
     }
 
-    fn carry_out(&mut self, step: Step) -> anyhow::Result<()> {
+    async fn carry_out(&mut self, step: Step) -> anyhow::Result<()> {
         let now = self.probes.now();
         match step {
             Step::Kill => self.stage.host.kill(),
             Step::Terminate => self.stage.host.terminate(),
-            Step::Start => self.stage.host.start()?,
-            Step::Upgrade => self.stage.host.upgrade()?,
+            Step::Start => self.stage.host.start().await?,
+            Step::Upgrade => self.stage.host.upgrade().await?,
             Step::Cut(cut) => self.cut(Some(cut))?,
             Step::Heal => self.cut(None)?,
             Step::KillCoordinator(place) => {
@@ -189,7 +189,7 @@ impl Player<'_, '_> {
             Step::Unplug(place) => self.stage.world.plug(self.coordinator(place)?, false)?,
             Step::Plug(place) => self.stage.world.plug(self.coordinator(place)?, true)?,
             Step::Tamper(which) => {
-                self.stage.host.firewall.tamper(&self.stage.host.namespace, which)?;
+                self.stage.host.tamper(which).await?;
                 self.expected.tampered.push(Window { from: now, to: self.probes.now() });
             }
             Step::Flush => {

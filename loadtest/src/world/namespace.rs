@@ -15,6 +15,8 @@ use std::{
 pub struct Namespace {
     name: String,
     last_byte: u8,
+    /// A process whose mounts commands see, instead of the machine's.
+    mounts_of: Option<u32>,
 }
 
 /// The interface every namespace has.
@@ -22,7 +24,7 @@ pub const INTERFACE: &str = "eth0";
 
 impl Namespace {
     pub(super) fn new(name: String, last_byte: u8) -> Self {
-        Self { name, last_byte }
+        Self { name, last_byte, mounts_of: None }
     }
 
     #[must_use]
@@ -40,11 +42,25 @@ impl Namespace {
         Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, u16::from(self.last_byte))
     }
 
+    /// The same namespace, in which commands see the mounts of this process.
+    #[must_use]
+    pub fn with_mounts_of(&self, process: u32) -> Self {
+        Self { mounts_of: Some(process), ..self.clone() }
+    }
+
     /// A command that runs inside. It gets SIGKILL when the lab's thread dies, however it dies.
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "ip", "netns", "exec", &self.name, program]);
+        command.args(["--pdeathsig", "KILL"]);
+        match self.mounts_of {
+            None => command.args(["ip", "netns", "exec", &self.name, program]),
+            Some(process) => {
+                let (mounts, network) =
+                    (format!("--mount=/proc/{process}/ns/mnt"), format!("--net=/proc/{process}/ns/net"));
+                command.args(["nsenter", &mounts, &network, "--", program])
+            }
+        };
         command.stdin(Stdio::null()).env("PATH", tools::PATH);
         // The daemons take settings from the environment too; what the caller has there is not meant for them.
         for (name, _) in std::env::vars_os() {

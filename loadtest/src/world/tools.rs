@@ -24,6 +24,11 @@ const fn tool(program: &'static str, package: &'static str) -> Tool {
 pub const WORLD: &[Tool] = &[tool("ip", "iproute2"), tool("setpriv", "util-linux"), tool("nft", "nftables")];
 /// What a host with iptables needs besides.
 pub const IPTABLES: &[Tool] = &[tool("iptables-nft", "iptables"), tool("ipset", "ipset")];
+/// What a host that firewalld keeps needs besides.
+pub const FIREWALLD: &[Tool] =
+    &[tool("firewalld", "firewalld"), tool("dbus-daemon", "dbus-daemon"), tool("nsenter", "util-linux")];
+/// What a host that ufw keeps needs besides.
+pub const UFW: &[Tool] = &[tool("ufw", "ufw"), tool("iptables", "iptables"), tool("ipset", "ipset")];
 /// What the demo needs besides.
 pub const DEMO: &[Tool] = &[
     tool("nmap", "nmap"),
