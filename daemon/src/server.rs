@@ -5,6 +5,7 @@
 //! they are; a connection that twice sends what is no message is ended. No error of one connection, and no error of accepting, ends the listener.
 
 mod accept;
+mod arrivals;
 mod conduct;
 pub mod http;
 mod slots;

@@ -9,7 +9,7 @@ use http::{
     HeaderName, HeaderValue, Method, Request, Response, StatusCode,
     header::{ALLOW, CONTENT_TYPE, USER_AGENT},
 };
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::Empty;
 use hyper::body::Incoming;
 use netguard_core::{
     decision::Decision,
@@ -19,7 +19,7 @@ use netguard_core::{
 };
 use netguard_daemon::{
     identity::PeerCert,
-    server::http::{Body, Peer, closing, of_type, read_body, single},
+    server::http::{Body, Peer, body, closing, of_type, read_body, single},
 };
 use std::time::{Duration, SystemTime};
 
@@ -153,7 +153,7 @@ impl Bouncers {
             Some(revision) => Listing::since(&self.consensus, ledger, query, now, revision),
             None => Listing::everything(ledger, query, now),
         };
-        let mut response = Response::new(listing.boxed_unsync());
+        let mut response = Response::new(body(listing));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
         Ok(response)
     }
@@ -187,5 +187,5 @@ fn message(status: StatusCode, why: &str) -> Response<Body> {
 
 /// `HEAD` is `GET` without its body.
 fn finish(answer: Response<Body>, head: bool) -> Response<Body> {
-    if head { answer.map(|_| Empty::new().boxed_unsync()) } else { answer }
+    if head { answer.map(|_| body(Empty::new())) } else { answer }
 }

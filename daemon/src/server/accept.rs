@@ -1,11 +1,12 @@
 //! Accepting: each handshake in its own task, bounded in time and number.
 
 use super::{
+    arrivals::{Arrivals, listen},
     conduct::Conduct,
-    slots::{Slot, Slots},
+    slots::Slot,
     stream::{PeerInfo, TlsStream},
 };
-use crate::{backoff::Backoff, crypto, identity::peer_identity_from_cert, metrics::Dropped};
+use crate::{crypto, identity::peer_identity_from_cert, metrics::Dropped};
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -59,9 +60,7 @@ pub struct TlsListener {
 
 /// Listens on `addr`; port 0 takes a free one.
 pub async fn bind(addr: SocketAddr) -> io::Result<TlsListener> {
-    let tcp = TcpListener::bind(addr)
-        .await
-        .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {addr}: {error}")))?;
+    let tcp = listen(addr).await?;
     Ok(TlsListener { tcp, limits: Limits::default(), stage: "listener", dropped: Dropped::unregistered() })
 }
 
@@ -106,34 +105,13 @@ async fn accept(
     ready: mpsc::Sender<io::Result<TlsStream>>,
 ) {
     let TlsListener { tcp, limits, stage, dropped } = listener;
-    let slots = Slots::new(limits);
-    let mut backoff = Backoff::between(Duration::from_millis(10), Duration::from_secs(1));
+    let mut arrivals = Arrivals::new(tcp, limits, stage, dropped.clone());
     // Dropped with this future, and all handshakes with it.
     let mut handshakes = JoinSet::new();
     loop {
-        let accepted = tokio::select! {
-            accepted = tcp.accept() => accepted,
+        let (stream, remote, slot) = tokio::select! {
+            arrival = arrivals.next() => arrival,
             Some(_) = handshakes.join_next(), if !handshakes.is_empty() => continue,
-        };
-        let (stream, remote) = match accepted {
-            Ok(accepted) => {
-                backoff.reset();
-                accepted
-            }
-            Err(error) => {
-                // Out of files or memory, or a connection reset while it waited: none of it is a reason to stop.
-                dropped.count(stage, "accept_error");
-                tracing::warn!(%error, stage, "a connection could not be accepted; check the limit of open files");
-                backoff.wait().await;
-                continue;
-            }
-        };
-        let slot = match slots.take(remote.ip()) {
-            Ok(slot) => slot,
-            Err(reason) => {
-                dropped.count(stage, reason);
-                continue;
-            }
         };
         let acceptor = TlsAcceptor::from(tls.load_full());
         let (ready, dropped) = (ready.clone(), dropped.clone());

@@ -1,28 +1,36 @@
-//! A plain HTTP/1.1 listener for programs that speak no gRPC: bouncers and reverse proxies.
+//! A plain HTTP listener for programs that are not ours: bouncers and reverse proxies. It speaks HTTP/1.1, and HTTP/2 to
+//! who begins with it where that is asked for.
 //!
 //! Invariants: connections are bounded in all and per address, each lives a bounded time, a head is read within 10 s and
 //! within 16 KiB, a body only by whom wants it and up to a limit. What is not plain (absolute form, no or two `Host`s,
 //! a body where none belongs) is refused before any handler sees it. An answer never says more than one line of ours.
 
+mod message;
+
+pub use message::{body, closing, of_type, read_body, single, text};
+
 use super::{
-    Limits,
-    slots::{Slot, Slots},
+    Limits, MAX_HEADER_BYTES, MAX_STREAMS,
+    arrivals::{Arrivals, listen},
+    slots::Slot,
 };
 use crate::{
-    backoff::Backoff,
+    client::KEEPALIVE,
     drain::Drain,
     identity::{PeerCert, peer_identity_from_cert},
     metrics::Dropped,
 };
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
-    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, TRANSFER_ENCODING},
+use http::{Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
 };
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited, combinators::UnsyncBoxBody};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use message::screen;
 use rustls::ServerConfig;
 use std::{convert::Infallible, future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 use tokio::{
@@ -33,8 +41,6 @@ use tokio_rustls::TlsAcceptor;
 
 /// From the first byte a client could send to the end of its head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Until a whole body is there.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// After it a connection ends between two answers, and 30 s later in any case: nobody holds one by reading slowly.
 const LIFETIME: Duration = Duration::from_secs(600);
 const LAST_ANSWER: Duration = Duration::from_secs(30);
@@ -49,7 +55,9 @@ pub struct Peer {
 }
 
 /// What an answer carries.
-pub type Body = UnsyncBoxBody<Bytes, Infallible>;
+pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+/// Why a body ended before its time.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A bound TCP port that will speak HTTP.
 #[derive(Debug)]
@@ -57,6 +65,7 @@ pub struct HttpListener {
     tcp: TcpListener,
     tls: Option<Arc<ArcSwap<ServerConfig>>>,
     limits: Limits,
+    both: bool,
     stage: &'static str,
     dropped: Dropped,
 }
@@ -71,9 +80,7 @@ pub async fn bind(
     stage: &'static str,
     dropped: Dropped,
 ) -> io::Result<HttpListener> {
-    let tcp = TcpListener::bind(addr)
-        .await
-        .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {addr}: {error}")))?;
+    let tcp = listen(addr).await?;
     // Nobody has to show a certificate here, so the bounds for the unknown are the bounds for all.
     let limits = Limits {
         max_connections: 2_048,
@@ -82,7 +89,7 @@ pub async fn bind(
         max_unknown_per_address: 256,
         ..Limits::default()
     };
-    Ok(HttpListener { tcp, tls, limits, stage, dropped })
+    Ok(HttpListener { tcp, tls, limits, both: false, stage, dropped })
 }
 
 impl HttpListener {
@@ -96,45 +103,35 @@ impl HttpListener {
         self
     }
 
+    /// Speaks HTTP/2 as well: over TLS as agreed there, else to who begins with its preface.
+    #[must_use]
+    pub fn with_http2(mut self) -> Self {
+        self.both = true;
+        self
+    }
+
     /// Answers every request with what `handler` says, until `drain` starts.
     pub async fn serve<H, F>(self, handler: H, drain: Drain)
     where
         H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Response<Body>> + Send + 'static,
     {
-        let Self { tcp, tls, limits, stage, dropped } = self;
-        let slots = Slots::new(limits);
-        let mut backoff = Backoff::between(Duration::from_millis(10), Duration::from_secs(1));
+        let Self { tcp, tls, limits, both, stage, dropped } = self;
+        let mut arrivals = Arrivals::new(tcp, limits, stage, dropped.clone());
         loop {
-            let accepted = tokio::select! {
-                accepted = tcp.accept() => accepted,
+            let (stream, remote, slot) = tokio::select! {
+                arrival = arrivals.next() => arrival,
                 () = drain.started() => return,
             };
-            let (stream, remote) = match accepted {
-                Ok(accepted) => {
-                    backoff.reset();
-                    accepted
-                }
-                Err(error) => {
-                    dropped.count(stage, "accept_error");
-                    tracing::warn!(%error, stage, "a connection could not be accepted; check the limit of open files");
-                    backoff.wait().await;
-                    continue;
-                }
+            let door = Door {
+                tls: tls.clone(),
+                both,
+                handshake_timeout: limits.handshake_timeout,
+                drain: drain.clone(),
             };
-            let slot = match slots.take(remote.ip()) {
-                Ok(slot) => slot,
-                Err(reason) => {
-                    dropped.count(stage, reason);
-                    continue;
-                }
-            };
-            let (tls, handler, dropped, ending) =
-                (tls.clone(), handler.clone(), dropped.clone(), drain.clone());
+            let (handler, dropped) = (handler.clone(), dropped.clone());
             drain.spawn(async move {
-                if let Err(reason) =
-                    talk(stream, remote, slot, tls, limits.handshake_timeout, handler, &ending).await
-                {
+                if let Err(reason) = door.talk(stream, remote, slot, handler).await {
                     dropped.count(stage, reason);
                 }
             });
@@ -142,73 +139,128 @@ impl HttpListener {
     }
 }
 
-/// One connection from its first byte to its last. The error is the reason for the drop counter.
-async fn talk<H, F>(
-    stream: TcpStream,
-    remote: SocketAddr,
-    slot: Slot,
+/// What a connection is met with.
+struct Door {
     tls: Option<Arc<ArcSwap<ServerConfig>>>,
+    both: bool,
     handshake_timeout: Duration,
-    handler: H,
-    drain: &Drain,
-) -> Result<(), &'static str>
-where
-    H: Fn(Request<Incoming>, Peer) -> F,
-    F: Future<Output = Response<Body>>,
-{
-    let _slot = slot;
-    stream.set_nodelay(true).map_err(|_| "accept_error")?;
-    let Some(tls) = tls else {
-        return converse(stream, Peer { remote, cert: None }, handler, drain).await;
-    };
-    let mut config = ServerConfig::clone(&tls.load());
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let handshake = TlsAcceptor::from(Arc::new(config)).accept(stream);
-    let stream = tokio::time::timeout(handshake_timeout, handshake)
-        .await
-        .map_err(|_| "handshake_timeout")?
-        .map_err(|_| "handshake_failed")?;
-    let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let cert = leaf
-        .map(|leaf| peer_identity_from_cert(leaf))
-        .transpose()
-        .map_err(|_| "handshake_failed")?
-        .map(Arc::new);
-    converse(stream, Peer { remote, cert }, handler, drain).await
+    drain: Drain,
 }
 
-async fn converse<S, H, F>(stream: S, peer: Peer, handler: H, drain: &Drain) -> Result<(), &'static str>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-    H: Fn(Request<Incoming>, Peer) -> F,
-    F: Future<Output = Response<Body>>,
-{
-    let service = service_fn(|request: Request<Incoming>| {
-        let answer = screen(&request).map(|()| handler(request, peer.clone()));
-        async move {
-            Ok::<_, Infallible>(match answer {
-                Ok(answer) => answer.await,
-                Err((status, why)) => closing(text(status, why)),
-            })
+impl Door {
+    /// One connection from its first byte to its last. The error is the reason for the drop counter.
+    async fn talk<H, F>(
+        self,
+        stream: TcpStream,
+        remote: SocketAddr,
+        slot: Slot,
+        handler: H,
+    ) -> Result<(), &'static str>
+    where
+        H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Response<Body>> + Send + 'static,
+    {
+        let _slot = slot;
+        stream.set_nodelay(true).map_err(|_| "accept_error")?;
+        let Some(tls) = &self.tls else {
+            let http2 = self.both && begins_http2(&stream).await?;
+            return self.converse(stream, http2, Peer { remote, cert: None }, handler).await;
+        };
+        let mut config = ServerConfig::clone(&tls.load());
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        if self.both {
+            config.alpn_protocols.insert(0, b"h2".to_vec());
         }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(super::MAX_HEADER_BYTES as usize)
-        .max_headers(MAX_HEADERS)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
-    tokio::select! {
-        ended = connection.as_mut() => return ended.map_err(|error| reason(&error)),
-        () = tokio::time::sleep(LIFETIME) => {}
-        () = drain.started() => {}
+        let handshake = TlsAcceptor::from(Arc::new(config)).accept(stream);
+        let stream = tokio::time::timeout(self.handshake_timeout, handshake)
+            .await
+            .map_err(|_| "handshake_timeout")?
+            .map_err(|_| "handshake_failed")?;
+        let session = stream.get_ref().1;
+        let http2 = session.alpn_protocol() == Some(b"h2");
+        let leaf = session.peer_certificates().and_then(<[_]>::first);
+        let cert = leaf
+            .map(|leaf| peer_identity_from_cert(leaf))
+            .transpose()
+            .map_err(|_| "handshake_failed")?
+            .map(Arc::new);
+        self.converse(stream, http2, Peer { remote, cert }, handler).await
     }
-    connection.as_mut().graceful_shutdown();
-    match tokio::time::timeout(LAST_ANSWER, connection).await {
-        Ok(ended) => ended.map_err(|error| reason(&error)),
-        Err(_) => Err("too_slow"),
+
+    async fn converse<S, H, F>(
+        self,
+        stream: S,
+        http2: bool,
+        peer: Peer,
+        handler: H,
+    ) -> Result<(), &'static str>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Response<Body>> + Send + 'static,
+    {
+        let service = service_fn(move |request: Request<Incoming>| {
+            let answer = screen(&request).map(|()| handler(request, peer.clone()));
+            async move {
+                Ok::<_, Infallible>(match answer {
+                    Ok(answer) => answer.await,
+                    Err((status, why)) => closing(text(status, why)),
+                })
+            }
+        });
+        let io = TokioIo::new(stream);
+        // The two have the same ways and no common type.
+        macro_rules! drive {
+            ($connection:expr) => {{
+                let mut connection = pin!($connection);
+                tokio::select! {
+                    ended = connection.as_mut() => return ended.map_err(|error| reason(&error)),
+                    () = tokio::time::sleep(LIFETIME) => {}
+                    () = self.drain.started() => {}
+                }
+                connection.as_mut().graceful_shutdown();
+                match tokio::time::timeout(LAST_ANSWER, connection).await {
+                    Ok(ended) => ended.map_err(|error| reason(&error)),
+                    Err(_) => Err("too_slow"),
+                }
+            }};
+        }
+        if http2 {
+            let mut builder = http2::Builder::new(TokioExecutor::new());
+            builder
+                .timer(TokioTimer::new())
+                .keep_alive_interval(KEEPALIVE)
+                .keep_alive_timeout(HEAD_TIMEOUT)
+                .max_header_list_size(MAX_HEADER_BYTES)
+                .max_concurrent_streams(MAX_STREAMS);
+            drive!(builder.serve_connection(io, service))
+        } else {
+            let mut builder = http1::Builder::new();
+            builder
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .max_buf_size(MAX_HEADER_BYTES as usize)
+                .max_headers(MAX_HEADERS);
+            drive!(builder.serve_connection(io, service))
+        }
     }
+}
+
+/// Whether a connection begins as HTTP/2 does (RFC 9113 section 3.4); HTTP/1.1 has no such method.
+async fn begins_http2(stream: &TcpStream) -> Result<bool, &'static str> {
+    const PREFACE: &[u8; 4] = b"PRI ";
+    let look = async {
+        let mut seen = [0; PREFACE.len()];
+        loop {
+            let length = stream.peek(&mut seen).await.map_err(|_| "broken")?;
+            if length == 0 || length == seen.len() || seen.get(..length) != PREFACE.get(..length) {
+                return Ok(seen == *PREFACE);
+            }
+            // Part of it is there, and what is there would be told again at once.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(HEAD_TIMEOUT, look).await.map_err(|_| "head_timeout")?
 }
 
 fn reason(error: &hyper::Error) -> &'static str {
@@ -219,81 +271,4 @@ fn reason(error: &hyper::Error) -> &'static str {
     } else {
         "broken"
     }
-}
-
-/// What no handler should have to think of.
-fn screen(request: &Request<Incoming>) -> Result<(), (StatusCode, &'static str)> {
-    let bad = |why| Err((StatusCode::BAD_REQUEST, why));
-    if request.uri().authority().is_some() || !request.uri().path().starts_with('/') {
-        return bad("write the request's target as a path");
-    }
-    let hosts = request.headers().get_all(HOST).iter().count();
-    if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
-        return bad("one Host header is needed");
-    }
-    let length = single(request.headers(), &CONTENT_LENGTH).map_err(|why| (StatusCode::BAD_REQUEST, why))?;
-    let has_body = length.is_some_and(|length| length.as_bytes() != b"0");
-    if matches!(*request.method(), Method::GET | Method::HEAD)
-        && (has_body || request.headers().contains_key(TRANSFER_ENCODING))
-    {
-        return Err((StatusCode::PAYLOAD_TOO_LARGE, "a GET carries no body"));
-    }
-    Ok(())
-}
-
-/// The one value of a header, if it is there.
-///
-/// Errors: it is there twice. Two values are read differently by two programs, so none counts.
-pub fn single<'a>(
-    headers: &'a HeaderMap,
-    name: &HeaderName,
-) -> Result<Option<&'a HeaderValue>, &'static str> {
-    let mut values = headers.get_all(name).iter();
-    match (values.next(), values.next()) {
-        (value, None) => Ok(value),
-        (_, Some(_)) => Err("a header stands there twice"),
-    }
-}
-
-/// A whole body of at most `limit` bytes.
-///
-/// Errors: the answer to give.
-pub async fn read_body(request: Request<Incoming>, limit: usize) -> Result<Bytes, Response<Body>> {
-    let refuse = |status, why| closing(text(status, why));
-    let announced =
-        request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| usize::try_from(length).map_or(true, |length| length > limit)) {
-        return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"));
-    }
-    let body = Limited::new(request.into_body(), limit).collect();
-    match tokio::time::timeout(BODY_TIMEOUT, body).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"))
-        }
-        Ok(Err(_)) => Err(refuse(StatusCode::BAD_REQUEST, "the body is broken")),
-        Err(_) => Err(refuse(StatusCode::REQUEST_TIMEOUT, "the body took too long")),
-    }
-}
-
-/// A line of text.
-#[must_use]
-pub fn text(status: StatusCode, line: &str) -> Response<Body> {
-    of_type(status, "text/plain; charset=utf-8", format!("{line}\n"))
-}
-
-/// A whole answer of a media type.
-#[must_use]
-pub fn of_type(status: StatusCode, media_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
-    let mut response = Response::new(Full::new(body.into()).boxed_unsync());
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-    response
-}
-
-/// The answer is the connection's last: what follows on it is not read.
-#[must_use]
-pub fn closing(mut response: Response<Body>) -> Response<Body> {
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    response
 }
