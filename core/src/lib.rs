@@ -12,11 +12,13 @@
 //! * [`rollout`] canary first: which hosts, and what becomes of it
 //! * [`peers`] whom a host does not want to lose
 //! * [`plan`] desired × actual → actions
+//! * [`gate`] what an HTTP gate answers about a client
 //! * [`shard`] which coordinator owns a subject
 
 pub mod decision;
 pub mod evidence;
 pub mod flow;
+pub mod gate;
 pub mod identity;
 pub mod judge;
 pub mod kind;

@@ -83,6 +83,12 @@ impl Layout {
         &self.elements
     }
 
+    /// The parts this layout speaks for, none within another; `None`: all.
+    #[must_use]
+    pub fn regions(&self) -> Option<&BTreeSet<Element>> {
+        self.regions.as_ref()
+    }
+
     /// Whether this layout speaks for `element`: what it does not show is then not to be held.
     #[must_use]
     pub fn covers(&self, element: &Element) -> bool {
