@@ -9,6 +9,7 @@
 mod admin;
 mod decision;
 mod enforcement;
+mod envoy;
 mod evidence;
 mod net;
 mod report;
@@ -17,6 +18,7 @@ mod scalar;
 
 pub use decision::{origin, proof, verb};
 pub use enforcement::{Delta, MAX_CHANGES, MAX_NEVER_BLOCK, SnapshotPart};
+pub use envoy::Check;
 pub use evidence::{Batch, Hello, MAX_INTERFACES, MAX_LOSSES, MAX_NETWORKS, MAX_RECORDS};
 pub use net::{address, address_bytes};
 pub use report::{Drift, NotEffective, Probe, Stopped};

@@ -1,5 +1,5 @@
 //! The wire: `netguard.v1` for agents and admins, `netguard.peer.v1` between coordinators, and [`convert`], the one
-//! place where wire becomes domain.
+//! place where wire becomes domain. [`envoy`] is what Envoy asks its external authorizers.
 //!
 //! Invariant: nothing that came over the wire is used before a `TryFrom` in [`convert`] has checked it.
 
@@ -23,6 +23,18 @@ mod netguard {
             tonic::include_proto!("netguard.peer.v1");
         }
     }
+}
+
+// Envoy's package, which nothing of ours refers to.
+#[allow(
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::all,
+    clippy::unwrap_used,
+    reason = "generated"
+)]
+pub mod envoy {
+    tonic::include_proto!("envoy.service.auth.v3");
 }
 
 /// Services between coordinators.
