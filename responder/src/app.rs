@@ -6,6 +6,7 @@ use crate::{
     config::{BackendKind, ResponderConfig},
     enforcer::Enforcer,
     enroll,
+    gate::{self, Gate, GateConfig, GateMetrics},
     host::Host,
     metrics::ResponderMetrics,
     peers,
@@ -26,6 +27,8 @@ use tokio::sync::{mpsc, watch};
 pub struct Running {
     /// Where metrics and health are served.
     pub metrics: SocketAddr,
+    /// Where reverse proxies are answered, if they are.
+    pub gate: Option<SocketAddr>,
     pub ready: Readiness,
     pub status: watch::Receiver<Status>,
 }
@@ -82,11 +85,19 @@ pub async fn run_with<B: Backend + 'static>(
     let responder_metrics = ResponderMetrics::default();
     responder_metrics.register(&mut shown.registry);
     let dropped = shown.dropped();
+    // It listens before it knows anything: until then everybody passes, and it says so.
+    let gate = match config.gate.clone() {
+        Some(gate) => Some(open_gate(gate, &config, &identity, &mut shown, &drain).await?),
+        None => None,
+    };
 
     let backend_name = backend.name();
     let switch = Switch::new(config.run_dir.clone(), config.data_dir.clone());
     let mut enforcer = Enforcer::new(Guarded::new(backend, switch), responder_metrics.clone());
     enforcer.mirror.set_own_name(&identity.spiffe.id);
+    if let Some((gate, _)) = &gate {
+        enforcer = enforcer.with_gate(gate.clone());
+    }
     match enforcer.open(now()).await {
         Ok(repaired) => {
             for what in repaired {
@@ -133,6 +144,22 @@ pub async fn run_with<B: Backend + 'static>(
     let metrics = metrics::serve_until(config.metrics, shown.into_shared(), ready.clone(), drain.signal())
         .await
         .with_context(|| format!("metrics on {}", config.metrics))?;
-    tracing::info!(backend = backend_name, %metrics, "the responder runs");
-    Ok(Running { metrics, ready, status })
+    let gate = gate.map(|(_, address)| address);
+    tracing::info!(backend = backend_name, %metrics, ?gate, "the responder runs");
+    Ok(Running { metrics, gate, ready, status })
+}
+
+async fn open_gate(
+    config: GateConfig,
+    responder: &ResponderConfig,
+    identity: &Identity,
+    shown: &mut metrics::Metrics,
+    drain: &Drain,
+) -> anyhow::Result<(Gate, SocketAddr)> {
+    let (gate, counted) = (Gate::new(), GateMetrics::default());
+    counted.register(&gate, &mut shown.registry);
+    let switch = Switch::new(responder.run_dir.clone(), responder.data_dir.clone());
+    let (ca, dropped) = (&identity.ca_pem, shown.dropped());
+    let address = gate::listen(gate.clone(), config, ca, switch, counted, dropped, drain.clone()).await?;
+    Ok((gate, address))
 }

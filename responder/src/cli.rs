@@ -10,6 +10,7 @@ use crate::{
     backend::Backend as _,
     config::{BackendKind, ResponderConfig},
     enroll,
+    gate::GateConfig,
     service::now,
     switch::{Guarded, Switch},
 };
@@ -103,6 +104,9 @@ struct Run {
     run_dir: Option<PathBuf>,
     #[arg(long, env = "NETGUARD_RESPONDER_METRICS", value_name = "ADDR:PORT")]
     listen_metrics: Option<SocketAddr>,
+    /// Answer reverse proxies here
+    #[arg(long, env = "NETGUARD_RESPONDER_GATE", value_name = "ADDR:PORT")]
+    listen_gate: Option<SocketAddr>,
 }
 
 impl Cli {
@@ -176,6 +180,9 @@ impl Run {
         merged.data_dir = self.data_dir.unwrap_or(merged.data_dir);
         merged.run_dir = self.run_dir.unwrap_or(merged.run_dir);
         merged.metrics = self.listen_metrics.unwrap_or(merged.metrics);
+        if let Some(listen) = self.listen_gate {
+            merged.gate = Some(GateConfig { listen, ..merged.gate.unwrap_or_default() });
+        }
         Ok(merged)
     }
 }

@@ -1,6 +1,6 @@
 //! `/etc/netguard/responder.yaml`: only what is local to this host; what is enforced is the cluster's decision.
 
-use crate::{backend::Treatment, switch::RUN_DIR};
+use crate::{backend::Treatment, gate::GateConfig, switch::RUN_DIR};
 use anyhow::Context as _;
 use netguard_core::net::Prefix;
 use netguard_daemon::{config::HumanDuration, telemetry::TelemetryConfig};
@@ -73,6 +73,8 @@ pub struct ResponderConfig {
     /// Without any coordinator for so long, everything is let go; `0s`: never. Firewalls hold nothing for longer than
     /// this and a quarter of it, so that a dead responder lets go too.
     pub unreachable_lapse: HumanDuration,
+    /// Answers reverse proxies; without it nothing listens.
+    pub gate: Option<GateConfig>,
     pub telemetry: TelemetryConfig,
 }
 
@@ -114,6 +116,7 @@ impl Default for ResponderConfig {
             run_dir: PathBuf::from(RUN_DIR),
             confirm: Confirm::default(),
             unreachable_lapse: HumanDuration(LAPSE),
+            gate: None,
             telemetry: TelemetryConfig::default(),
         }
     }
@@ -132,7 +135,7 @@ impl ResponderConfig {
             "unreachable_lapse is {}: at least 1m, or 0s for never",
             self.unreachable_lapse
         );
-        Ok(())
+        self.gate.as_ref().map_or(Ok(()), GateConfig::check)
     }
 }
 
@@ -172,6 +175,11 @@ mod tests {
             ("blocked: { action: tarpit }", "tarpit"),
             ("blocked: { log: { prefix: x, per_minute: 3 } }", "per_minute"),
             ("blocked: { log: { per_second: -1 } }", "per_second"),
+            ("gate: { listen: 9446 }", "listen"),
+            ("gate: { header: 'x forwarded for' }", "no name of a header"),
+            ("gate: { trusted_proxies: [10.0.0.1/8] }", "10.0.0.0/8"),
+            ("gate: { on_error: maybe }", "maybe"),
+            ("gate: { trusted: [] }", "trusted"),
         ] {
             let error = parse(bad).unwrap_err();
             assert!(error.contains("responder.yaml") && error.contains(says), "{error}");
@@ -191,6 +199,24 @@ mod tests {
         ] {
             let error = blocked(bad).unwrap_err();
             assert!(error.contains("`blocked`") && error.contains(says), "{error}");
+        }
+        let gate = |text: &str| {
+            parse(&format!("coordinators: [\"a:1\"]\ngate: {text}"))
+                .unwrap()
+                .check()
+                .map_err(|e| format!("{e:#}"))
+        };
+        for good in ["{}", "{ listen: \"[::1]:80\", header: X-Real-IP, on_error: pass }"] {
+            assert_eq!(gate(good), Ok(()), "{good}");
+        }
+        for (bad, says) in [
+            ("{ listen: \"0.0.0.0:9446\" }", "tls"),
+            ("{ listen: \"192.0.2.1:9446\", tls: { certificate: /nowhere, key: /nowhere } }", "/nowhere"),
+            ("{ trusted_proxies: [] }", "list the proxies"),
+            ("{ trusted_proxies: [192.0.2.1, \"::/0\"] }", "everybody"),
+        ] {
+            let error = gate(bad).unwrap_err();
+            assert!(error.contains(says), "{error}");
         }
         let nobody = ResponderConfig::default().check().unwrap_err().to_string();
         assert!(nobody.contains("--coordinator"));

@@ -7,6 +7,7 @@
 
 mod caution;
 mod drift;
+mod gated;
 mod goodwill;
 mod mirror;
 
@@ -51,6 +52,7 @@ pub struct Enforcer<B> {
     effective: Option<(u64, Timestamp)>,
     held_back: caution::HeldBack,
     pub(crate) goodwill: Goodwill,
+    gated: Option<gated::Gated>,
     metrics: ResponderMetrics,
 }
 
@@ -66,6 +68,7 @@ impl<B: Backend> Enforcer<B> {
             effective: None,
             held_back: caution::HeldBack::default(),
             goodwill: Goodwill::default(),
+            gated: None,
             metrics,
         }
     }
@@ -94,6 +97,7 @@ impl<B: Backend> Enforcer<B> {
     /// Plans everything anew with the next [`Self::enforce`].
     pub fn touch_all(&mut self) {
         self.resync = true;
+        self.gate_anew();
     }
 
     /// Whether something waits for [`Self::enforce`].
@@ -104,7 +108,7 @@ impl<B: Backend> Enforcer<B> {
     /// What must not be blocked on this host.
     pub fn set_host_never_block(&mut self, entries: Vec<NeverBlockEntry>) {
         if self.mirror.desired_mut().set_host_never_block(entries) {
-            self.resync = true;
+            self.touch_all();
         }
     }
 
@@ -142,6 +146,7 @@ impl<B: Backend> Enforcer<B> {
     pub async fn enforce(&mut self, clock: impl Fn() -> Timestamp) -> bool {
         let Some(position) = self.mirror.position().cloned() else { return false };
         self.weigh(clock());
+        self.tell_gate(clock());
         let started = Instant::now();
         for attempt in 1..=ATTEMPTS {
             match self.attempt(&clock, attempt).await {

@@ -15,6 +15,7 @@ pub mod config;
 pub mod conformance;
 pub mod enforcer;
 pub mod enroll;
+pub mod gate;
 pub mod host;
 pub mod metrics;
 mod peers;

@@ -15,13 +15,17 @@ pub(super) struct HeldBack(BTreeMap<Element, (u64, String)>);
 impl<B: Backend> Enforcer<B> {
     /// Why this element is not to be enforced here, besides what the plan itself knows.
     pub(super) fn refuses(&self, element: &Element) -> Option<String> {
+        self.backend.cannot(element).or_else(|| self.keeps_out(element))
+    }
+
+    /// The same whatever the firewall can do.
+    pub(super) fn keeps_out(&self, element: &Element) -> Option<String> {
         let held_back = || {
             let (revision, why) = self.held_back.0.get(element)?;
             let entry = self.mirror.desired().entry(element)?;
             (entry.revision == *revision).then(|| why.clone())
         };
-        let withheld = || self.goodwill.breaker.withholds(element).map(str::to_owned);
-        self.backend.cannot(element).or_else(withheld).or_else(held_back)
+        self.goodwill.breaker.withholds(element).map(str::to_owned).or_else(held_back)
     }
 
     /// What the next [`Self::enforce`] would put into the firewall that is not in it. Costs nothing when no more than
@@ -53,13 +57,13 @@ impl<B: Backend> Enforcer<B> {
         self.held_back.0.retain(|element, (revision, _)| {
             desired.entry(element).is_some_and(|entry| entry.revision == *revision)
         });
-        self.resync = true;
+        self.touch_all();
     }
 
     /// Nothing is held longer than until `horizon`, see [`Desired::set_horizon`](netguard_core::plan::Desired).
     pub fn set_horizon(&mut self, horizon: Timestamp) {
         if self.mirror.desired_mut().set_horizon(horizon) {
-            self.resync = true;
+            self.touch_all();
         }
     }
 
@@ -68,6 +72,7 @@ impl<B: Backend> Enforcer<B> {
     /// Errors: the firewall did not take it; its own timeouts end it all the same.
     pub async fn let_go(&mut self, now: Timestamp) -> Result<usize, BackendError> {
         self.mirror.forget();
+        self.open_gate();
         self.touched.clear();
         self.not_effective.clear();
         self.open(now).await?;

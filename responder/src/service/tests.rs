@@ -1,3 +1,4 @@
+mod gate;
 mod goodwill;
 
 use super::*;
@@ -107,6 +108,7 @@ struct Rig {
     status: watch::Receiver<Status>,
     drain: Drain,
     samples: mpsc::Sender<Sample>,
+    gate: crate::gate::Gate,
 }
 
 impl Rig {
@@ -116,7 +118,9 @@ impl Rig {
 
     async fn with(care: Care) -> Self {
         let firewall = Glass::default();
-        let mut enforcer = Enforcer::new(firewall.clone(), ResponderMetrics::default());
+        let gate = crate::gate::Gate::new();
+        let enforcer = Enforcer::new(firewall.clone(), ResponderMetrics::default());
+        let mut enforcer = enforcer.with_gate(gate.clone());
         enforcer.mirror.set_own_name("web-1");
         enforcer.open(now()).await.unwrap();
         let (to, from_cluster) = mpsc::channel(PUSHES);
@@ -146,6 +150,7 @@ impl Rig {
             status,
             drain,
             samples,
+            gate,
         };
         rig.connect(1).await;
         rig
