@@ -1,10 +1,12 @@
 //! `netguard-lab bench`: what one part does by itself, without a network.
 
+pub mod gate;
 pub mod judge;
 
+use crate::figures::write_section;
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 #[derive(Debug, Clone, Args)]
 pub struct BenchArgs {
@@ -23,6 +25,21 @@ pub enum BenchPart {
         #[arg(long)]
         json: bool,
     },
+    /// How long a reverse proxy waits for the gate's answer while decisions come and go.
+    Gate {
+        /// Sources decided upon; may be given several times.
+        #[arg(long, default_values_t = [100_000, 1_000_000])]
+        entries: Vec<usize>,
+        /// Questions, of each way of asking.
+        #[arg(long, default_value_t = 20_000)]
+        requests: usize,
+        /// Print the result as one JSON object on the last line.
+        #[arg(long)]
+        json: bool,
+        /// Write the figures into this file, between the marks for them (docs/benchmarks.md).
+        #[arg(long)]
+        write: Option<PathBuf>,
+    },
 }
 
 #[derive(Serialize)]
@@ -30,11 +47,36 @@ struct JudgeResult {
     judge: Vec<judge::JudgeFigures>,
 }
 
-/// Runs a benchmark and prints its figures.
+#[derive(Serialize)]
+struct GateResult {
+    gate: Vec<gate::GateFigures>,
+}
+
+/// Runs a benchmark and prints its figures; fails when a promise is not kept.
 ///
-/// Errors: none but that of writing JSON.
+/// Errors: what cannot be measured, and why.
 pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
-    let BenchPart::Judge { records, json } = args.part;
+    match &args.part {
+        BenchPart::Judge { records, json } => run_judge(*records, *json),
+        BenchPart::Gate { entries, requests, json, write } => {
+            let figures = gate::run(entries, *requests)?;
+            let table = gate::table(&figures);
+            println!("{table}");
+            if let Some(path) = write {
+                let each: String = entries.iter().map(|entries| format!(" --entries {entries}")).collect();
+                let command = format!("netguard-lab bench gate{each} --requests {requests}");
+                write_section(path, "gate", &command, &table)?;
+            }
+            let kept = figures.iter().all(|figure| figure.p99_us <= gate::PROMISED_US);
+            if *json {
+                println!("{}", serde_json::to_string(&GateResult { gate: figures })?);
+            }
+            Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+    }
+}
+
+fn run_judge(records: u64, json: bool) -> anyhow::Result<ExitCode> {
     let figures = judge::run(records);
     println!(
         "{:<54} {:>11} {:>10} {:>12} {:>9} {:>10}",
