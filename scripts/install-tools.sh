@@ -5,7 +5,7 @@ declare -A package_of=(
     [ip]=iproute2 [nft]=nftables [nmap]=nmap [hping3]=hping3 [hydra]=hydra [sshd]=openssh-server [sysctl]=procps
     [tcpreplay]=tcpreplay [iptables]=iptables [ipset]=ipset
     [firewalld]=firewalld [ufw]=ufw [dbus-daemon]=dbus-daemon
-    [crowdsec-firewall-bouncer]=crowdsec-firewall-bouncer [fail2ban-server]=fail2ban [nginx]=nginx-light
+    [crowdsec-firewall-bouncer]=crowdsec-firewall-bouncer [fail2ban-server]=fail2ban [nginx]=nginx-light [caddy]=caddy
 )
 missing=()
 for tool in "${!package_of[@]}"; do

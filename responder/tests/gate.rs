@@ -1,5 +1,5 @@
-//! nginx itself asks the gate about each request: allowed, blocked the moment it is decided, throttled, and not fooled by
-//! what a client writes into its headers.
+//! nginx and Caddy themselves ask the gate about each request, configured as docs/integrations.md says: allowed, blocked
+//! the moment it is decided, throttled, and not fooled by what a client writes into its headers.
 
 #![allow(clippy::unwrap_used, reason = "a panic is the report")]
 
@@ -9,13 +9,22 @@ mod namespaces;
 use cluster::{Ca, Coordinator, block, delta, part, send};
 use namespaces::{Namespaces, async_inside, inside, possible_with};
 use netguard_core::{ledger::Change, ledger::Entry, plan::Element};
-use netguard_daemon::drain::Drain;
-use netguard_proto::{convert::Delta, v1::push};
+use netguard_daemon::{drain::Drain, metrics::Dropped};
+use netguard_proto::{
+    convert::Delta,
+    envoy::{
+        Address, AttributeContext, CheckRequest, SocketAddress, address::Address as Of, attribute_context,
+        authorization_client::AuthorizationClient,
+    },
+    v1::push,
+};
 use netguard_responder::{
     app,
     config::{BackendKind, ResponderConfig},
-    gate::GateConfig,
+    gate::{self, GateConfig},
+    switch::Switch,
 };
+use rcgen::ExtendedKeyUsagePurpose;
 use rustix::net::{AddressFamily, SocketType};
 use std::{
     io::{Read, Write},
@@ -24,50 +33,76 @@ use std::{
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const INNOCENT: &str = "10.77.1.10";
 const GUILTY: &str = "10.77.1.11";
 const SUSPECT: &str = "10.77.1.12";
 
-/// As docs/integrations.md has it, with the directories of a test.
-fn configuration(dir: &Path) -> String {
-    let documented = include_str!("../../docs/integrations.md");
-    let (_, rest) = documented.split_once("```nginx\n").unwrap();
-    let (server, _) = rest.split_once("```").unwrap();
-    let server = server
-        .replace("listen 443 ssl;", "listen 8080;")
-        .replace("proxy_pass http://your-service;", &format!("root {}/www;", dir.display()));
-    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .map(|what| format!("{what}_temp_path {}/{what};\n", dir.display()))
-        .join("");
-    format!(
-        "daemon off; master_process off; user root; pid {dir}/nginx.pid; error_log {dir}/error.log;\n\
-         events {{}}\nhttp {{ access_log off;\n{temporary}{server}\n}}\n",
-        dir = dir.display(),
-    )
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proxy {
+    Nginx,
+    Caddy,
 }
 
-struct Nginx(Child);
+impl Proxy {
+    /// As docs/integrations.md has it, at the port and with the directories of a test.
+    fn configuration(self, dir: &Path) -> String {
+        let documented = |begins: &str| {
+            let (_, rest) = include_str!("../../docs/integrations.md").split_once(begins).unwrap();
+            rest.split_once("```").unwrap().0
+        };
+        let dir = dir.display();
+        match self {
+            Self::Nginx => {
+                let server = documented("```nginx\n")
+                    .replace("listen 443 ssl;", "listen 8080;")
+                    .replace("proxy_pass http://your-service;", &format!("root {dir}/www;"));
+                let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+                    .map(|what| format!("{what}_temp_path {dir}/{what};\n"))
+                    .join("");
+                format!(
+                    "daemon off; master_process off; user root; pid {dir}/nginx.pid; error_log {dir}/error.log;\n\
+                     events {{}}\nhttp {{ access_log off;\n{temporary}{server}\n}}\n",
+                )
+            }
+            Self::Caddy => {
+                let site = documented("# Caddy\n")
+                    .replace("example.org {", ":8080 {")
+                    .replace("reverse_proxy your-service", "respond hello");
+                format!("{{\n    admin off\n    auto_https off\n}}\n{site}")
+            }
+        }
+    }
 
-impl Nginx {
-    fn start(dir: &Path) -> Self {
+    fn start(self, dir: &Path) -> Server {
         std::fs::create_dir(dir.join("www")).unwrap();
         std::fs::write(dir.join("www/index.html"), "hello").unwrap();
-        std::fs::write(dir.join("nginx.conf"), configuration(dir)).unwrap();
+        let configuration = dir.join("configuration");
+        std::fs::write(&configuration, self.configuration(dir)).unwrap();
+        let (program, arguments): (_, &[&str]) = match self {
+            Self::Nginx => ("nginx", &["-c"]),
+            Self::Caddy => ("caddy", &["run", "--adapter", "caddyfile", "--config"]),
+        };
         let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "nginx", "-c"])
-            .arg(dir.join("nginx.conf"))
+            .args(["--pdeathsig", "KILL", program])
+            .args(arguments)
+            .arg(&configuration)
+            .env("HOME", dir)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(std::fs::File::create(dir.join("nginx.stderr")).unwrap())
+            .stderr(std::fs::File::create(dir.join("stderr")).unwrap())
             .spawn()
             .unwrap();
-        Self(child)
+        Server(child)
     }
 }
 
-impl Drop for Nginx {
+/// Ends with the test.
+struct Server(Child);
+
+impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -81,7 +116,7 @@ struct Page {
     text: String,
 }
 
-/// One request to nginx from this address of the outside; `None`: no connection, or no answer.
+/// One request to the proxy from this address of the outside; `None`: no connection, or no answer.
 fn visit(outside: &str, from: &str, headers: &str) -> Option<Page> {
     let from = SocketAddr::new(from.parse().unwrap(), 0);
     let request = format!("GET / HTTP/1.1\r\nHost: www\r\nConnection: close\r\n{headers}\r\n");
@@ -110,7 +145,7 @@ fn wait_for(outside: &str, from: &str, headers: &str, status: &str, dir: &Path) 
             return page;
         }
         let log = std::fs::read_to_string(dir.join("error.log")).unwrap_or_default();
-        let stderr = std::fs::read_to_string(dir.join("nginx.stderr")).unwrap_or_default();
+        let stderr = std::fs::read_to_string(dir.join("stderr")).unwrap_or_default();
         assert!(Instant::now() < deadline, "{from} does not see {status}: {log}{stderr}");
         std::thread::yield_now();
     }
@@ -126,7 +161,7 @@ fn lift(previous: u64, source: &str) -> push::Of {
     push::Of::Delta(Delta { previous, revision: previous + 1, changes, ..Delta::default() }.into())
 }
 
-async fn story(outside: String, dir: &Path) {
+async fn story(proxy: Proxy, outside: String, dir: &Path) {
     let (ca, drain) = (Ca::new(), Drain::new());
     ca.enrol(dir);
     let mut coordinator = Coordinator::start(&ca).await;
@@ -141,7 +176,7 @@ async fn story(outside: String, dir: &Path) {
     };
     let running = app::run(config, drain.clone()).await.unwrap();
     assert_eq!(running.gate, Some("127.0.0.1:9446".parse().unwrap()));
-    let nginx = Nginx::start(dir);
+    let server = proxy.start(dir);
     let place = dir.to_owned();
     let sees = async |from: &'static str, headers: &str, status: &'static str| {
         let (outside, place, headers) = (outside.clone(), place.clone(), headers.to_owned());
@@ -174,29 +209,65 @@ async fn story(outside: String, dir: &Path) {
     send(&pushes, lift(3, GUILTY)).await;
     sees(GUILTY, "", "200").await;
 
-    // Twenty a minute, and nginx is told when to come again.
+    // Twenty a minute, and the client is told when to come again.
     send(&pushes, delta(4, &throttle(SUSPECT))).await;
     let page = sees(SUSPECT, "", "429").await;
     assert!(page.text.to_ascii_lowercase().contains("retry-after: "), "{page:?}");
     sees(INNOCENT, "", "200").await;
 
-    // A host whose responder has stopped goes on serving.
+    // nginx goes on serving when the responder has stopped.
     send(&pushes, delta(5, &block(GUILTY))).await;
     sees(GUILTY, "", "403").await;
     drain.start();
-    sees(GUILTY, "", "200").await;
-    drop(nginx);
+    sees(GUILTY, "", if proxy == Proxy::Nginx { "200" } else { "502" }).await;
+    drop(server);
     coordinator.drain.start();
 }
 
-#[test]
-fn nginx_lets_pass_and_refuses_as_the_gate_says() {
-    if !possible_with(&["nginx", "setpriv"]) {
+fn play(proxy: Proxy, program: &str) {
+    if !possible_with(&[program, "setpriv"]) {
         return;
     }
     let namespaces = Namespaces::new();
     namespaces.more_outside(10..=12);
     let dir = tempfile::tempdir().unwrap();
     let (outside, path) = (namespaces.outside.clone(), dir.path().to_owned());
-    async_inside(&namespaces.host, move || async move { story(outside, &path).await });
+    async_inside(&namespaces.host, move || async move { story(proxy, outside, &path).await });
+}
+
+#[test]
+fn nginx_lets_pass_and_refuses_as_the_gate_says() {
+    play(Proxy::Nginx, "nginx");
+}
+
+#[test]
+fn caddy_lets_pass_and_refuses_as_the_gate_says() {
+    play(Proxy::Caddy, "caddy");
+}
+
+#[tokio::test]
+async fn anywhere_but_on_loopback_the_gate_speaks_tls() {
+    let (ca, drain, dir) = (Ca::new(), Drain::new(), tempfile::tempdir().unwrap());
+    let own =
+        ca.identity("spiffe://prod/coordinator/1", Some("gate.test"), ExtendedKeyUsagePurpose::ServerAuth);
+    let [certificate, key] = ["certificate", "key"].map(|name| dir.path().join(name));
+    std::fs::write(&certificate, &own.cert_chain_pem).unwrap();
+    std::fs::write(&key, &own.key_pem).unwrap();
+    let tls = Some(gate::Tls { certificate, key });
+    let config = GateConfig { listen: "127.0.0.1:0".parse().unwrap(), tls, ..GateConfig::default() };
+    let switch = Switch::new(dir.path().to_owned(), dir.path().to_owned());
+    let (metrics, dropped) = (gate::GateMetrics::default(), Dropped::unregistered());
+    let address = gate::listen(gate::Gate::new(), config, &ca.pem, switch, metrics, dropped, drain.clone())
+        .await
+        .unwrap();
+    let trust =
+        ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&ca.pem)).domain_name("gate.test");
+    let endpoint = Endpoint::from_shared(format!("https://{address}")).unwrap().tls_config(trust).unwrap();
+    let mut envoy = AuthorizationClient::new(endpoint.connect().await.unwrap());
+    let address = Some(Of::SocketAddress(SocketAddress { address: "203.0.113.7".into() }));
+    let source = Some(attribute_context::Peer { address: Some(Address { address }) });
+    let attributes = Some(AttributeContext { source, request: None });
+    let answer = envoy.check(CheckRequest { attributes }).await.unwrap().into_inner();
+    assert_eq!(answer.status.unwrap().code, 0);
+    drain.start();
 }
