@@ -123,15 +123,15 @@ pub async fn run_with<B: Backend + 'static>(
     let (resume_sender, resume) = watch::channel(Resume::default());
     let subscription = Subscription { endpoints, identity, backend: backend_name, resume, to_enforcer };
     let care = Care::of(&config);
-    let mut host = Host::new(config.never_block, config.coordinators);
+    let mut host = Host::new(config.never_block, config.coordinators).managed(config.management);
     // The list of what must not be blocked is there before anything is.
-    let (list, never_block) = watch::channel(host.gather().await);
+    let (list, host_view) = watch::channel(host.gather().await);
     drain.spawn_until_drain(host.keep(list));
     let (looking, samples) = peers::keep();
     drain.spawn_until_drain(looking);
     let service = Service::new(
         enforcer,
-        Inputs { host_never_block: never_block, from_cluster, samples },
+        Inputs { host: host_view, from_cluster, samples },
         resume_sender,
         responder_metrics,
         dropped,

@@ -30,6 +30,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
     io,
+    net::SocketAddr,
     path::PathBuf,
     time::Duration,
 };
@@ -85,6 +86,22 @@ pub trait Backend: Send {
         Counters::default()
     }
 
+    /// Probes (see `probe.rs`) that our rules stopped since these stand, of IPv4 and of IPv6; `None` where no packet can
+    /// meet any rule.
+    fn probes_stopped(&mut self) -> impl Future<Output = Result<Option<[u64; 2]>, BackendError>> + Send {
+        std::future::ready(Ok(None))
+    }
+
+    /// Keeps the connections with these ends of others (address and port) open, whatever is enforced: nothing of ours
+    /// stops their packets, new connections from there excepted. Replaces those kept before; they outlive this process.
+    fn keep_open(
+        &mut self,
+        ends: &BTreeSet<SocketAddr>,
+    ) -> impl Future<Output = Result<(), BackendError>> + Send {
+        let _ = ends;
+        std::future::ready(Ok(()))
+    }
+
     /// What elements stopped since they are held: those that stopped anything, most packets first, at most `limit`.
     /// Empty where the firewall does not count by element.
     fn stopped(
@@ -95,6 +112,9 @@ pub trait Backend: Send {
         std::future::ready(Ok(Vec::new()))
     }
 }
+
+/// Connections that are kept open at a time: people logged in, and coordinators.
+pub(crate) const MAX_KEPT: usize = 4_096;
 
 /// What one element stopped.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

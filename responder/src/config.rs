@@ -1,6 +1,6 @@
 //! `/etc/netguard/responder.yaml`: only what is local to this host; what is enforced is the cluster's decision.
 
-use crate::{backend::Treatment, gate::GateConfig, switch::RUN_DIR};
+use crate::{backend::Treatment, gate::GateConfig, host::Management, switch::RUN_DIR};
 use anyhow::Context as _;
 use netguard_core::net::Prefix;
 use netguard_daemon::{config::HumanDuration, telemetry::TelemetryConfig};
@@ -65,6 +65,9 @@ pub struct ResponderConfig {
     /// What is never blocked on this host, besides what the cluster and the host itself know.
     #[serde(deserialize_with = "prefixes")]
     pub never_block: Vec<Prefix>,
+    /// Open connections that nothing of ours cuts, besides SSH sessions and those to coordinators: from these networks
+    /// to these ports.
+    pub management: Management,
     /// What happens to the packets of blocked sources: dropped or rejected, logged or not.
     pub blocked: Treatment,
     /// Where the mark of `panic` is looked for besides the kernel and `data_dir`.
@@ -112,6 +115,7 @@ impl Default for ResponderConfig {
             data_dir: PathBuf::from("/var/lib/netguard/responder"),
             metrics: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), METRICS_PORT),
             never_block: Vec::new(),
+            management: Management::default(),
             blocked: Treatment::default(),
             run_dir: PathBuf::from(RUN_DIR),
             confirm: Confirm::default(),
@@ -172,6 +176,7 @@ mod tests {
             ("backend: ipchains", "ipchains"),
             ("never_block: [\"10.0.0.1/8\"]", "10.0.0.0/8"),
             ("backend: memory\nbackend: memory", "backend"),
+            ("management: { networks: [\"10.0.0.1/8\"] }", "10.0.0.0/8"),
             ("blocked: { action: tarpit }", "tarpit"),
             ("blocked: { log: { prefix: x, per_minute: 3 } }", "per_minute"),
             ("blocked: { log: { per_second: -1 } }", "per_second"),

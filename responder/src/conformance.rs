@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a panic is the report")]
 
 pub mod keepers;
+mod packets;
 
 use crate::backend::Backend;
 use netguard_core::{
@@ -87,6 +88,8 @@ pub async fn suite(backend: &mut impl Backend) {
     takes_all_or_nothing(backend).await;
     forgets_in_time(backend).await;
     follows_any_sequence(backend).await;
+    packets::stops_probes(backend).await;
+    packets::keeps_open_what_manages(backend).await;
     flushes(backend).await;
 }
 

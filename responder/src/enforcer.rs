@@ -10,9 +10,13 @@ mod drift;
 mod gated;
 mod goodwill;
 mod mirror;
+mod probe;
 
 pub use drift::Verified;
 pub use mirror::{Mirror, Outcome, Position, Resubscribe};
+pub use probe::Probed;
+#[cfg(feature = "conformance")]
+pub(crate) use probe::probe_once;
 
 use crate::{
     backend::{Backend, BackendError, Stopped},
@@ -27,6 +31,7 @@ use netguard_core::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     time::Instant,
 };
 
@@ -53,6 +58,8 @@ pub struct Enforcer<B> {
     held_back: caution::HeldBack,
     pub(crate) goodwill: Goodwill,
     gated: Option<gated::Gated>,
+    /// Ends of connections that the firewall keeps open; `None`: not told yet.
+    kept: Option<BTreeSet<SocketAddr>>,
     metrics: ResponderMetrics,
 }
 
@@ -69,6 +76,7 @@ impl<B: Backend> Enforcer<B> {
             held_back: caution::HeldBack::default(),
             goodwill: Goodwill::default(),
             gated: None,
+            kept: None,
             metrics,
         }
     }
@@ -103,6 +111,21 @@ impl<B: Backend> Enforcer<B> {
     /// Whether something waits for [`Self::enforce`].
     pub fn is_pending(&self) -> bool {
         self.mirror.position().is_some() && (self.resync || !self.touched.is_empty())
+    }
+
+    /// Keeps the connections with these ends of others open. A firewall that cannot is told, and takes decisions all the
+    /// same: never-block holds anyway.
+    pub async fn keep_open(&mut self, ends: BTreeSet<SocketAddr>) {
+        if self.kept.as_ref() == Some(&ends) {
+            return;
+        }
+        match self.backend.keep_open(&ends).await {
+            Ok(()) => self.kept = Some(ends),
+            Err(error) => {
+                tracing::warn!(%error, "connections that manage this host could not be put first");
+                self.metrics.failed();
+            }
+        }
     }
 
     /// What must not be blocked on this host.

@@ -8,18 +8,21 @@
 //! `SSH_CONNECTION` to what it starts after authentication, and the connection named there has to be open.
 
 mod files;
+mod management;
 mod names;
 mod parse;
 mod services;
 
+use crate::backend::MAX_KEPT;
 use files::{Files, beginning};
+pub use management::Management;
 use names::{Names, look_up};
 use netguard_core::net::{NeverBlockEntry, Prefix, canonical};
 use parse::{Connection, Server, established, gateways_ipv4, gateways_ipv6, nameservers, ssh_connection};
 use std::{
     collections::{BTreeMap, BTreeSet},
     env, fs,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 use tokio::{
@@ -34,11 +37,21 @@ const MAX_PROCESSES: usize = 100_000;
 /// Longest environment read.
 const MAX_ENVIRONMENT_BYTES: usize = 256 << 10;
 
+/// What a host tells about itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostView {
+    /// Sorted, each prefix once.
+    pub never_block: Vec<NeverBlockEntry>,
+    /// The others' ends of open connections that manage this host.
+    pub kept: BTreeSet<SocketAddr>,
+}
+
 /// Gathers the list. Keeps addresses while their names cannot be resolved.
 #[derive(Debug, Clone)]
 pub struct Host {
     configured: Vec<Prefix>,
     coordinators: Vec<String>,
+    management: Management,
     resolved: BTreeMap<String, Vec<IpAddr>>,
     files: Files,
     /// The API server, as a pod's environment tells.
@@ -53,6 +66,7 @@ impl Host {
         Self {
             configured,
             coordinators,
+            management: Management::default(),
             resolved: BTreeMap::new(),
             files: Files::below("/"),
             kubernetes_host: env::var("KUBERNETES_SERVICE_HOST").ok(),
@@ -60,24 +74,30 @@ impl Host {
         }
     }
 
+    /// With connections to be kept open besides those that it finds by itself.
+    #[must_use]
+    pub fn managed(self, management: Management) -> Self {
+        Self { management, ..self }
+    }
+
     /// Hands the list over whenever it changed, until nobody takes it. Beside the enforcing loop, which must not wait
     /// for names or processes to be looked up.
-    pub async fn keep(mut self, list: watch::Sender<Vec<NeverBlockEntry>>) {
+    pub async fn keep(mut self, list: watch::Sender<HostView>) {
         let mut every = interval(EVERY);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !list.is_closed() {
             every.tick().await;
-            let entries = self.gather().await;
+            let view = self.gather().await;
             list.send_if_modified(|list| {
-                let differs = *list != entries;
-                *list = entries;
+                let differs = *list != view;
+                *list = view;
                 differs
             });
         }
     }
 
-    /// Everything, as it is now; sorted, each prefix once.
-    pub async fn gather(&mut self) -> Vec<NeverBlockEntry> {
+    /// Everything, as it is now.
+    pub async fn gather(&mut self) -> HostView {
         // A name that is not found keeps its addresses.
         self.resolved.append(&mut look_up(self.coordinators.iter().cloned()).await);
         // Reading files blocks; a panic there would leave only these entries out.
@@ -85,7 +105,7 @@ impl Host {
         let reading = tokio::task::spawn_blocking(move || {
             (local(&files), services::servers(&files, kubernetes_host.as_deref()))
         });
-        let (local, servers) = reading.await.unwrap_or_default();
+        let (Local { found: local, open, sessions }, servers) = reading.await.unwrap_or_default();
         let names = servers.iter().filter_map(|(server, _)| match server {
             Server::Name(name) => Some(name.as_str()),
             Server::Address(_) => None,
@@ -115,7 +135,12 @@ impl Host {
                 }
             }
         }
-        entries.into_iter().map(|(prefix, why)| NeverBlockEntry { prefix, why }).collect()
+        let ports = self.coordinators.iter().filter_map(|name| name.rsplit_once(':')?.1.parse().ok());
+        let coordinators = self.resolved.values().flatten().copied().map(canonical).collect();
+        let kept =
+            management::kept(&open, &sessions, &coordinators, &ports.collect(), &self.management, MAX_KEPT);
+        let never_block = entries.into_iter().map(|(prefix, why)| NeverBlockEntry { prefix, why }).collect();
+        HostView { never_block, kept }
     }
 }
 
@@ -136,7 +161,17 @@ fn all_gateways(files: &Files) -> Vec<IpAddr> {
 }
 
 /// What this host itself tells.
-fn local(files: &Files) -> BTreeSet<(IpAddr, &'static str)> {
+#[derive(Debug, Default)]
+struct Local {
+    /// Not to be blocked, and why.
+    found: BTreeSet<(IpAddr, &'static str)>,
+    /// All established TCP connections.
+    open: BTreeSet<Connection>,
+    /// Of these, authenticated SSH sessions.
+    sessions: BTreeSet<Connection>,
+}
+
+fn local(files: &Files) -> Local {
     let mut found = BTreeSet::new();
     for interface in pnet_datalink::interfaces() {
         found.extend(interface.ips.iter().map(|net| (canonical(net.ip()), "address of this host")));
@@ -147,16 +182,14 @@ fn local(files: &Files) -> BTreeSet<(IpAddr, &'static str)> {
     }
     let open: BTreeSet<_> =
         ["tcp", "tcp6"].iter().flat_map(|name| established(&files.network_table(name))).collect();
-    found.extend(
-        ssh_sessions(files, &open)
-            .into_iter()
-            .map(|address| (address, "somebody is logged in by SSH from it")),
-    );
-    found
+    let sessions = ssh_sessions(files, &open);
+    let from = sessions.iter().map(|session| session.remote);
+    found.extend(from.map(|address| (address, "somebody is logged in by SSH from it")));
+    Local { found, open, sessions }
 }
 
-/// Where authenticated SSH sessions come from whose connection is open.
-fn ssh_sessions(files: &Files, open: &BTreeSet<Connection>) -> BTreeSet<IpAddr> {
+/// Authenticated SSH sessions whose connection is open.
+fn ssh_sessions(files: &Files, open: &BTreeSet<Connection>) -> BTreeSet<Connection> {
     let Ok(processes) = fs::read_dir(files.path("/proc")) else { return BTreeSet::new() };
     processes
         .flatten()
@@ -165,7 +198,6 @@ fn ssh_sessions(files: &Files, open: &BTreeSet<Connection>) -> BTreeSet<IpAddr> 
         .filter_map(|process| beginning(&process.path().join("environ"), MAX_ENVIRONMENT_BYTES).ok())
         .filter_map(|environment| ssh_connection(&environment))
         .filter(|connection| open.contains(connection))
-        .map(|connection| connection.remote)
         .collect()
 }
 
@@ -176,7 +208,7 @@ mod tests {
     #[tokio::test]
     async fn this_host_and_what_it_is_told_are_found() {
         let mut host = Host::new(vec!["192.0.2.0/24".parse().unwrap()], vec!["198.51.100.7:7443".into()]);
-        let entries = host.gather().await;
+        let entries = host.gather().await.never_block;
         let why = |prefix: &str| {
             let prefix: Prefix = prefix.parse().unwrap();
             entries.iter().find(|entry| entry.prefix == prefix).map(|entry| entry.why.as_str())
@@ -184,7 +216,7 @@ mod tests {
         assert_eq!(why("192.0.2.0/24"), Some("never_block in this host's configuration"));
         assert_eq!(why("198.51.100.7"), Some("coordinator"));
         assert_eq!(why("127.0.0.1"), Some("address of this host"));
-        let again = host.gather().await;
+        let again = host.gather().await.never_block;
         assert_eq!(entries.len(), again.len());
     }
     #[tokio::test]
@@ -220,7 +252,8 @@ mod tests {
         let mut host = Host::new(Vec::new(), Vec::new());
         host.files = Files::below(root.path());
         host.kubernetes_host = Some("10.0.4.2".to_owned());
-        let entries = host.gather().await;
+        let HostView { never_block: entries, kept } = host.gather().await;
+        assert_eq!(kept, BTreeSet::from(["10.0.0.7:54321".parse().unwrap()]), "the SSH session");
         let mut found: Vec<_> = entries
             .iter()
             .filter(|entry| entry.why != "address of this host" && !entry.why.ends_with("localhost"))

@@ -20,6 +20,7 @@ pub mod host;
 pub mod metrics;
 mod peers;
 pub mod preflight;
+mod probe;
 pub mod reach;
 mod report;
 mod service;

@@ -2,7 +2,7 @@
 
 use crate::{
     backend::{Counters, Stopped},
-    enforcer::Goodwill,
+    enforcer::{Goodwill, Probed},
 };
 use netguard_daemon::metrics::prometheus_client::{
     encoding::EncodeLabelSet,
@@ -48,6 +48,7 @@ pub struct ResponderMetrics {
     good_peers: Gauge,
     withheld: Gauge,
     breaker_tripped: Gauge,
+    probe: Family<Outcome, Gauge>,
 }
 
 impl Default for ResponderMetrics {
@@ -69,6 +70,7 @@ impl Default for ResponderMetrics {
             good_peers: Gauge::default(),
             withheld: Gauge::default(),
             breaker_tripped: Gauge::default(),
+            probe: Family::default(),
         }
     }
 }
@@ -134,6 +136,11 @@ impl ResponderMetrics {
             "1 since too many good peers would have been stopped, until the breaker is reset",
             self.breaker_tripped.clone(),
         );
+        registry.register(
+            "probe",
+            "1 for what the last packet sent through our own rules showed: met, unmet, or unknown",
+            self.probe.clone(),
+        );
         registry.register("packets", "Packets that met our rules since these stand", self.packets.clone());
     }
 
@@ -176,6 +183,12 @@ impl ResponderMetrics {
         self.good_peers.set(count(goodwill.peers.known()));
         self.withheld.set(count(goodwill.breaker.withheld().count()));
         self.breaker_tripped.set(i64::from(goodwill.breaker.tripped().is_some()));
+    }
+
+    pub(crate) fn probed(&self, probed: &Probed) {
+        for outcome in ["met", "unmet", "unknown"] {
+            self.probe.get_or_create(&Outcome { outcome }).set(i64::from(outcome == probed.name()));
+        }
     }
 
     pub(crate) fn connected(&self, connected: bool) {

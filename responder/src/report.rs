@@ -32,7 +32,7 @@ pub(crate) fn report<B: Backend>(
         entries: u64::try_from(enforcer.mirror.desired().len()).unwrap_or(u64::MAX),
         drift: news.drifts.iter().cloned().map(drift).collect(),
         stopped: news.stopped.iter().copied().map(Into::into).collect(),
-        probe: news.probe.clone().map(Into::into),
+        probe: news.probe.clone().map(probe),
         canary_reports: canary_reports.into_iter().map(Into::into).collect(),
         good_peers: Some(good_peers(&enforcer.goodwill).into()),
     }
@@ -47,6 +47,10 @@ fn good_peers(goodwill: &Goodwill) -> convert::GoodPeers {
         withheld: count(goodwill.breaker.withheld().count()),
         unmeasured: goodwill.unmeasured.clone().unwrap_or_default(),
     }
+}
+
+fn probe(probe: convert::Probe) -> v1::Probe {
+    convert::Probe { why: shortened(&probe.why).to_owned(), ..probe }.into()
 }
 
 fn drift(drift: convert::Drift) -> v1::Drift {

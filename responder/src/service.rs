@@ -4,6 +4,7 @@ mod care;
 mod duties;
 mod news;
 mod pace;
+mod probing;
 
 pub(crate) use care::Care;
 pub(crate) use news::News;
@@ -11,7 +12,8 @@ pub(crate) use news::News;
 use crate::{
     backend::{Backend, BackendError},
     canary::Duties,
-    enforcer::{Enforcer, Outcome, Resubscribe, Verified},
+    enforcer::{Enforcer, Outcome, Probed, Resubscribe, Verified},
+    host::HostView,
     metrics::ResponderMetrics,
     peers::Sample,
     report::report,
@@ -20,13 +22,14 @@ use crate::{
 };
 use care::Unconfirmed;
 use duties::COUNT;
-use netguard_core::{ledger::SetDigest, net::NeverBlockEntry, time::Timestamp};
+use netguard_core::{ledger::SetDigest, time::Timestamp};
 use netguard_daemon::{drain::Drain, metrics::Dropped, readiness::Blocker, telemetry};
 use netguard_proto::{
     convert::{self, ConvertError, Delta, SnapshotPart},
     v1::{self, push},
 };
 use pace::Pace;
+use probing::Probing;
 use std::time::{Duration, SystemTime};
 use tokio::{
     sync::{mpsc, watch},
@@ -50,11 +53,13 @@ pub struct Status {
     pub not_effective: Vec<String>,
     /// Everything was let go since no coordinator could be reached for too long.
     pub lapsed: bool,
+    /// What the last packet sent through our own rules showed.
+    pub probed: Probed,
 }
 
 pub(crate) struct Service<B> {
     pub(crate) enforcer: Enforcer<B>,
-    pub(crate) host_never_block: watch::Receiver<Vec<NeverBlockEntry>>,
+    pub(crate) host: watch::Receiver<HostView>,
     pub(crate) from_cluster: mpsc::Receiver<FromCluster>,
     pub(crate) resume: watch::Sender<Resume>,
     pub(crate) status: watch::Sender<Status>,
@@ -79,6 +84,7 @@ pub(crate) struct Service<B> {
     report_due: bool,
     duties: Duties,
     samples: mpsc::Receiver<Sample>,
+    probing: Probing,
 }
 
 /// One batch's worth of what has to be told when it is done.
@@ -91,7 +97,7 @@ struct Batch {
 
 /// What the loop listens to, besides time and the firewall.
 pub(crate) struct Inputs {
-    pub(crate) host_never_block: watch::Receiver<Vec<NeverBlockEntry>>,
+    pub(crate) host: watch::Receiver<HostView>,
     pub(crate) from_cluster: mpsc::Receiver<FromCluster>,
     /// Whom this host talks to.
     pub(crate) samples: mpsc::Receiver<Sample>,
@@ -106,10 +112,10 @@ impl<B: Backend> Service<B> {
         dropped: Dropped,
         starting: Blocker,
     ) -> Self {
-        let Inputs { host_never_block, from_cluster, samples } = inputs;
+        let Inputs { host, from_cluster, samples } = inputs;
         Self {
             enforcer,
-            host_never_block,
+            host,
             from_cluster,
             resume,
             status: watch::Sender::default(),
@@ -129,6 +135,7 @@ impl<B: Backend> Service<B> {
             report_due: false,
             duties: Duties::default(),
             samples,
+            probing: Probing::new(Instant::now()),
         }
     }
 
@@ -143,19 +150,20 @@ impl<B: Backend> Service<B> {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut duty = interval(DUTY);
         duty.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.host_never_block.mark_changed();
+        self.host.mark_changed();
         let mut received = Vec::new();
         loop {
             tokio::select! {
                 // The list of what must not be blocked is there before anything is.
                 biased;
                 () = drain.started() => return,
-                changed = self.host_never_block.changed() => {
+                changed = self.host.changed() => {
                     if changed.is_err() {
                         return;
                     }
-                    let entries = self.host_never_block.borrow_and_update().clone();
-                    self.enforcer.set_host_never_block(entries);
+                    let view = self.host.borrow_and_update().clone();
+                    self.enforcer.keep_open(view.kept).await;
+                    self.enforcer.set_host_never_block(view.never_block);
                     if self.enforcer.is_pending() {
                         self.enforce(Batch { changed: true, ..Batch::default() }).await;
                     }
@@ -170,6 +178,7 @@ impl<B: Backend> Service<B> {
                 () = self.enforcer.backend_mut().changed(), if !self.pace.waits() => self.noticed(),
                 lost = confirmed(&mut self.unconfirmed) => self.confirmed(&lost).await,
                 () = sleep_until(self.pace.due()) => self.verify().await,
+                () = sleep_until(self.probing.due()), if self.enforcer.effective().is_some() => self.probe().await,
                 () = sleep_until(self.count_at) => self.count().await,
                 _ = look.tick() => self.look().await,
                 _ = duty.tick() => self.on_duty(),
@@ -330,11 +339,17 @@ impl<B: Backend> Service<B> {
 
     /// Compares the whole firewall with what it should hold, and puts it right.
     async fn verify(&mut self) {
-        let (began, noticed_at) = (Instant::now(), self.noticed_at.take().unwrap_or_else(now));
+        let began = Instant::now();
+        let noticed_at = self.noticed_at.take();
+        let changed = noticed_at.is_some();
+        let noticed_at = noticed_at.unwrap_or_else(now);
         let waiting = self.enforcer.is_pending();
         let Verified { drift, held } = self.enforcer.verify(self.reports.is_some(), now).await;
         self.pace.looked(began, Instant::now(), held);
         self.show();
+        if changed || !drift.is_empty() {
+            self.probing.soon(Instant::now());
+        }
         if drift.is_empty() {
             self.news.all_is_well();
         } else {

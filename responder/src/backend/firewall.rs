@@ -5,7 +5,10 @@ use netguard_core::{
     plan::{Action, Element},
     time::Timestamp,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 /// Any of the backends.
 #[derive(Debug)]
@@ -83,6 +86,14 @@ impl Backend for Firewall {
 
     fn counters(&self) -> Counters {
         ask!(self, backend => backend.counters())
+    }
+
+    async fn probes_stopped(&mut self) -> Result<Option<[u64; 2]>, BackendError> {
+        ask!(self, backend => backend.probes_stopped().await)
+    }
+
+    async fn keep_open(&mut self, ends: &BTreeSet<SocketAddr>) -> Result<(), BackendError> {
+        ask!(self, backend => backend.keep_open(ends).await)
     }
 
     async fn stopped(&mut self, limit: usize) -> Result<Vec<(Element, Stopped)>, BackendError> {

@@ -18,6 +18,7 @@ use netguard_core::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     path::Path,
 };
 
@@ -131,6 +132,14 @@ impl Backend for Firewalld {
 
     fn counters(&self) -> Counters {
         self.table.counters()
+    }
+
+    async fn probes_stopped(&mut self) -> Result<Option<[u64; 2]>, BackendError> {
+        self.table.probes_stopped().await
+    }
+
+    async fn keep_open(&mut self, ends: &BTreeSet<SocketAddr>) -> Result<(), BackendError> {
+        self.table.keep_open(ends).await
     }
 
     async fn stopped(&mut self, limit: usize) -> Result<Vec<(Element, Stopped)>, BackendError> {

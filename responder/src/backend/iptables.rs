@@ -12,6 +12,7 @@
 
 mod content;
 mod ipset;
+mod own;
 mod rules;
 mod saved;
 mod sets;
@@ -39,6 +40,7 @@ use sets::{Family, Set};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 use tables::{Tables, has_ipv6};
@@ -71,6 +73,8 @@ pub struct Iptables {
     full: Option<(Instant, BTreeSet<Element>)>,
     /// When elements were counted last, and how long that took.
     counted: Option<(Instant, Duration)>,
+    /// Ends of connections that are kept open; `None` before anybody said which.
+    kept: Option<BTreeSet<SocketAddr>>,
 }
 
 impl Default for Iptables {
@@ -100,6 +104,7 @@ impl Iptables {
             counters: Counters::default(),
             full: None,
             counted: None,
+            kept: None,
         }
     }
 
@@ -244,6 +249,9 @@ impl Backend for Iptables {
             repaired.extend(standing::leave_other_variants(tables).await);
         }
         repaired.extend(standing::ensure_sets(self.content()?, tables).await?);
+        if self.ensure_kept()? {
+            repaired.push("the connections to be kept open were altered".to_owned());
+        }
         let elements = self.content()?.survey(now, &mut repaired).map_err(unread)?;
         self.shielded = services(&elements);
         self.shape.synproxy = self.wants_synproxy(&self.shielded);
@@ -359,6 +367,19 @@ impl Backend for Iptables {
 
     fn counters(&self) -> Counters {
         self.counters
+    }
+
+    async fn probes_stopped(&mut self) -> Result<Option<[u64; 2]>, BackendError> {
+        self.read_probes().await.map(Some)
+    }
+
+    async fn keep_open(&mut self, ends: &BTreeSet<SocketAddr>) -> Result<(), BackendError> {
+        self.kept = Some(ends.clone());
+        // Before the first look the sets may not stand; it fills them then.
+        if self.tables.is_some() {
+            self.ensure_kept()?;
+        }
+        Ok(())
     }
 
     async fn stopped(&mut self, limit: usize) -> Result<Vec<(Element, Stopped)>, BackendError> {

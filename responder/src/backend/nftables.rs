@@ -12,6 +12,7 @@ mod check;
 mod legacy;
 mod listing;
 mod netlink;
+mod own;
 mod room;
 mod ruleset;
 mod script;
@@ -41,6 +42,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     io,
+    net::SocketAddr,
     time::Duration,
 };
 use tokio::time::{Instant, sleep_until};
@@ -69,6 +71,8 @@ pub struct Nftables {
     /// Elements are not written over netlink.
     through_nft: bool,
     room: Room,
+    /// Ends of connections that are kept open; `None` before anybody said which.
+    kept: Option<BTreeSet<SocketAddr>>,
     /// When the ruleset's generation is asked for next.
     look_at: Instant,
 }
@@ -114,6 +118,7 @@ impl Nftables {
             kernel: Kernel::running(),
             through_nft: false,
             room: Room::default(),
+            kept: None,
             look_at: Instant::now(),
         }
     }
@@ -212,7 +217,8 @@ impl Nftables {
         now: Timestamp,
     ) -> Result<(), BackendError> {
         self.shape.prefixes = prefix_sets(held.keys());
-        let script = self.shape.script();
+        let mut script = self.shape.script();
+        script.extend(self.kept.as_ref().map(own::kept_script));
         let Some(found) = found else { return self.nft.transact(&script).await };
         if !found.is_of_another_schema() {
             let stand = found.prefix_sets();
@@ -355,6 +361,9 @@ impl Backend for Nftables {
             let held = elements.keys().filter(|element| Set::of(element) == Some(set)).count();
             self.room.admit(set, self.shape.set_size(), held);
         }
+        if self.ensure_kept().await? {
+            repaired.push("the connections to be kept open were altered".to_owned());
+        }
         self.note_generation()?;
         let throttle_per_minute = Some(self.shape.throttle_per_minute);
         Ok(Survey { actual: Actual { elements, throttle_per_minute }, repaired })
@@ -451,6 +460,15 @@ impl Backend for Nftables {
 
     fn counters(&self) -> Counters {
         self.counters
+    }
+
+    async fn probes_stopped(&mut self) -> Result<Option<[u64; 2]>, BackendError> {
+        self.read_probes().map(Some)
+    }
+
+    async fn keep_open(&mut self, ends: &BTreeSet<SocketAddr>) -> Result<(), BackendError> {
+        self.kept = Some(ends.clone());
+        self.ensure_kept().await.map(|_| ())
     }
 
     async fn stopped(&mut self, limit: usize) -> Result<Vec<(Element, Stopped)>, BackendError> {

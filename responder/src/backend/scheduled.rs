@@ -4,12 +4,14 @@
 //! schedule first, so that nothing flushed ever comes back.
 
 use super::{Backend, BackendError, Counters, Stopped, Survey, schedule::Schedule};
+use crate::probe::is_of_probe;
 use netguard_core::{
     plan::{Action, Element},
     time::Timestamp,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     path::Path,
 };
 
@@ -68,7 +70,9 @@ impl<B: Backend> Backend for Scheduled<B> {
 
     async fn apply(&mut self, actions: &[Action], now: Timestamp) -> Result<(), BackendError> {
         self.firewall.apply(actions, now).await?;
-        self.schedule.record(actions, now);
+        if !actions.iter().all(is_of_probe) {
+            self.schedule.record(actions, now);
+        }
         Ok(())
     }
 
@@ -104,6 +108,14 @@ impl<B: Backend> Backend for Scheduled<B> {
 
     fn counters(&self) -> Counters {
         self.firewall.counters()
+    }
+
+    async fn probes_stopped(&mut self) -> Result<Option<[u64; 2]>, BackendError> {
+        self.firewall.probes_stopped().await
+    }
+
+    async fn keep_open(&mut self, ends: &BTreeSet<SocketAddr>) -> Result<(), BackendError> {
+        self.firewall.keep_open(ends).await
     }
 
     async fn stopped(&mut self, limit: usize) -> Result<Vec<(Element, Stopped)>, BackendError> {

@@ -21,6 +21,7 @@ use netguard_core::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     path::Path,
 };
 
@@ -125,6 +126,14 @@ impl Backend for Ufw {
 
     fn counters(&self) -> Counters {
         self.chains.counters()
+    }
+
+    async fn probes_stopped(&mut self) -> Result<Option<[u64; 2]>, BackendError> {
+        self.chains.probes_stopped().await
+    }
+
+    async fn keep_open(&mut self, ends: &BTreeSet<SocketAddr>) -> Result<(), BackendError> {
+        self.chains.keep_open(ends).await
     }
 
     async fn stopped(&mut self, limit: usize) -> Result<Vec<(Element, Stopped)>, BackendError> {

@@ -6,6 +6,7 @@ use crate::backend::{Counters, Memory, Stopped, Survey};
 use netguard_core::{
     decision::{DecisionId, Target},
     ledger::{Change, Entry},
+    net::NeverBlockEntry,
     plan::{Action, Actual, Element},
     trace::TraceParent,
 };
@@ -103,7 +104,7 @@ struct Rig {
     to: mpsc::Sender<FromCluster>,
     reports: mpsc::Receiver<v1::EnforcementReport>,
     resume: watch::Receiver<Resume>,
-    never_block: watch::Sender<Vec<NeverBlockEntry>>,
+    host: watch::Sender<HostView>,
     ready: Readiness,
     status: watch::Receiver<Status>,
     drain: Drain,
@@ -125,12 +126,12 @@ impl Rig {
         enforcer.open(now()).await.unwrap();
         let (to, from_cluster) = mpsc::channel(PUSHES);
         let (resume_sender, resume) = watch::channel(Resume::default());
-        let (never_block, list) = watch::channel(Vec::new());
+        let (host, view) = watch::channel(HostView::default());
         let (samples, taken) = mpsc::channel(1);
         let ready = Readiness::new();
         let service = Service::new(
             enforcer,
-            Inputs { host_never_block: list, from_cluster, samples: taken },
+            Inputs { host: view, from_cluster, samples: taken },
             resume_sender,
             ResponderMetrics::default(),
             Dropped::unregistered(),
@@ -145,7 +146,7 @@ impl Rig {
             to,
             reports: mpsc::channel(1).1,
             resume,
-            never_block,
+            host,
             ready,
             status,
             drain,
@@ -401,12 +402,12 @@ async fn what_the_host_must_keep_is_released_at_once() {
     rig.snapshot(1, 5, &[block("192.0.2.0/24"), block("198.51.100.1")]).await;
     rig.report().await;
     let gateway = NeverBlockEntry { prefix: "192.0.2.1".parse().unwrap(), why: "default gateway".into() };
-    rig.never_block.send_replace(vec![gateway]);
+    rig.host.send_replace(HostView { never_block: vec![gateway], ..HostView::default() });
     let report = rig.report().await;
     assert_eq!(report.effective_revision, 5);
     assert!(report.not_effective[0].why.contains("default gateway"));
     rig.holds(&["block 198.51.100.1"]).await;
-    rig.never_block.send_replace(Vec::new());
+    rig.host.send_replace(HostView::default());
     assert!(rig.report().await.not_effective.is_empty());
     rig.holds(&["block 192.0.2.0/24", "block 198.51.100.1"]).await;
 }

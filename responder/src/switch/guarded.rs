@@ -4,7 +4,10 @@ use netguard_core::{
     plan::{Action, Element},
     time::Timestamp,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 /// A firewall that is not touched while a person has switched enforcement off, whichever it is.
 #[derive(Debug)]
@@ -68,6 +71,16 @@ impl<B: Backend> Backend for Guarded<B> {
 
     fn counters(&self) -> Counters {
         self.backend.counters()
+    }
+
+    async fn probes_stopped(&mut self) -> Result<Option<[u64; 2]>, BackendError> {
+        self.check()?;
+        self.backend.probes_stopped().await
+    }
+
+    async fn keep_open(&mut self, ends: &BTreeSet<SocketAddr>) -> Result<(), BackendError> {
+        self.check()?;
+        self.backend.keep_open(ends).await
     }
 
     async fn stopped(&mut self, limit: usize) -> Result<Vec<(Element, Stopped)>, BackendError> {

@@ -11,12 +11,15 @@
 mod limits;
 
 use super::sets::Family;
-use crate::backend::{Refusal, Treatment};
+use crate::{
+    backend::{Refusal, Treatment},
+    probe::{SOURCE4, SOURCE6},
+};
 
 /// Begins the name of every chain of ours.
 pub(super) const CHAIN_PREFIX: &str = "NETGUARD-";
 /// Raised with every change of the rules below: older ones are replaced at the next start.
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 
 /// Room in each table that packets fill by themselves. A full one costs a throttled source its connections and a
 /// returning client its way past `SYNPROXY`, never anybody else anything.
@@ -25,11 +28,23 @@ pub(super) const DYNAMIC_SIZE: u32 = 65_536;
 /// Sources of datagrams that can be remembered at a time, while a UDP service is under attack.
 pub(super) const GREETED_SIZE: u32 = 1 << 20;
 
+const OPEN_TCP: &str = "-p tcp -m tcp ! --tcp-flags SYN,ACK SYN";
 const NEW_TCP: &str = "-p tcp -m tcp --tcp-flags SYN,ACK SYN";
 /// Data over an open connection: only a completed handshake brings the kernel to send any.
 const DATA: &str = "-p tcp -m tcp --tcp-flags SYN,RST,PSH,ACK PSH,ACK";
 const BARE_ACK: &str = "-p tcp -m tcp --tcp-flags FIN,SYN,RST,PSH,ACK ACK";
 const SYNPROXY: &str = "-j SYNPROXY --sack-perm --timestamp --wscale 7 --mss 1460";
+
+/// The name of the rule where the responder's own probes end.
+pub(super) const PROBES: &str = "probes";
+
+/// Where probes come from.
+fn own_source(family: Family) -> String {
+    match family {
+        Family::V4 => format!("{SOURCE4}/32"),
+        Family::V6 => format!("{SOURCE6}/128"),
+    }
+}
 
 /// A table of iptables that we have chains in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -168,7 +183,10 @@ impl Shape {
         ];
         match chain.name {
             "NETGUARD-IN" => vec![
-                rule("own traffic", "-i lo", "-j RETURN"),
+                // All that comes over loopback but the responder's own probes.
+                rule("own traffic", &format!("-i lo ! -s {}", own_source(family)), "-j RETURN"),
+                // Before anything of ours can drop: connections that are open, never new ones.
+                rule("kept", &format!("{OPEN_TCP} {}", in_set(&format!("kept{f}"), "src,src")), "-j RETURN"),
                 rule("sources", "", "-j NETGUARD-SOURCES"),
                 rule("shield", &format!("{NEW_TCP} {}", in_set(&format!("shield{f}"), "dst,dst")), ""),
                 datagrams,
@@ -251,7 +269,8 @@ impl Shape {
     }
 
     fn stop(&self, family: Family) -> Vec<Rule> {
-        let mut rules = Vec::new();
+        // Nothing else comes from loopback to here: neither logged, nor answered.
+        let mut rules = vec![Rule::new(PROBES, "-i lo", "-j DROP")];
         if let Some(log) = &self.treatment.log {
             rules.push(Rule::new(
                 &format!("log {}/s {}", log.per_second, log.prefix),

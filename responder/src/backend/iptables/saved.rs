@@ -1,7 +1,7 @@
 //! A table as `iptables-save -c` prints it: are our chains and jumps there as [`rules`](super::rules) has them?
 
 use super::{
-    rules::{CHAIN_PREFIX, Chain, Shape, Table, name_in, rate_in},
+    rules::{CHAIN_PREFIX, Chain, PROBES, Shape, Table, name_in, rate_in},
     sets::Family,
 };
 use crate::backend::Counters;
@@ -77,6 +77,11 @@ impl Saved {
             })
             .map(|rule| rule.packets)
             .fold(0, u64::saturating_add)
+    }
+
+    /// Probes that ended at our rule for them.
+    pub(super) fn probes(&self) -> u64 {
+        self.counted(PROBES)
     }
 
     pub(super) fn add_counters(&self, counters: &mut Counters) {

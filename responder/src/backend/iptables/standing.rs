@@ -15,6 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Ends of kept connections: as many of each IP version as of both together.
+const KEPT_SIZE: u32 = 4_096;
 /// How long sets are still in use after the rules that used them are gone: nf_tables frees rules later.
 const RELEASE: Duration = Duration::from_secs(5);
 const RELEASE_POLL: Duration = Duration::from_millis(10);
@@ -42,7 +44,9 @@ pub(super) async fn leave_other_variants(tables: Tables) -> Vec<String> {
 /// Sets that packets fill: `proven` has sources that completed a handshake lately, `served` with the services that they
 /// were sent data from; `sent` and `asked` what was sent to throttled sources, by their port and by ours; `greeted` sources
 /// whose first datagram to a shielded service was held back just now, `known` those that repeated it.
-fn dynamic_sets(family: Family) -> [(String, Make); 6] {
+///
+/// And `kept`, which the responder fills: ends of connections that nothing of ours cuts.
+fn dynamic_sets(family: Family) -> [(String, Make); 7] {
     // The kernel lets no packet enlarge a set's table (ipset(8), `hashsize`): it is as large as it may have to be, which
     // takes 2 bytes an element.
     let make = |kind, timeout| Make {
@@ -58,6 +62,10 @@ fn dynamic_sets(family: Family) -> [(String, Make); 6] {
     // Whoever has one IPv6 address of a /64 has them all.
     let netmask = (family == Family::V6).then_some(64);
     [
+        (
+            kept_set(family),
+            Make { max_elements: KEPT_SIZE, hash_size: KEPT_SIZE / 4, ..make("hash:ip,port", 0) },
+        ),
         (format!("netguard-proven{digit}"), Make { netmask, ..make("hash:ip", 3600) }),
         (format!("netguard-served{digit}"), make("hash:ip,port", 3600)),
         (format!("netguard-sent{digit}"), make("hash:ip,port", 180)),
@@ -114,6 +122,11 @@ pub(super) async fn ensure_sets(content: &mut Content, tables: Tables) -> Result
         faults.push(format!("the sets {} were missing", missing.join(", ")));
     }
     Ok(faults)
+}
+
+/// The set of ends of connections that nothing of ours cuts.
+pub(super) fn kept_set(family: Family) -> String {
+    format!("netguard-kept{}", family.digit())
 }
 
 fn is_as(head: &Head, make: &Make) -> bool {

@@ -8,7 +8,7 @@ use super::{
     ipset::{IpSet, error},
     sets::{Entry, Set},
 };
-use crate::backend::Stopped;
+use crate::{backend::Stopped, probe::is_probe};
 use netguard_core::{
     plan::{Action, Element},
     time::Timestamp,
@@ -209,6 +209,10 @@ impl Content {
         let many = deltas.values().map(|delta| delta.puts.len()).sum::<usize>() >= MANY;
         for (set, delta) in deltas {
             let tally = self.tallies.entry(*set).or_default();
+            // Gone before anybody counts, they are in no tally.
+            if delta.puts.iter().map(|(element, _)| element).chain(&delta.removals).all(is_probe) {
+                continue;
+            }
             for (element, until) in &delta.puts {
                 let seconds_left = timeout(*until, now);
                 let ends = now.saturating_add(seconds(seconds_left));

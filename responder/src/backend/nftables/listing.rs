@@ -59,15 +59,11 @@ impl Listing {
             found.sets.extend(text(&set, SET_NAME).map(str::to_owned));
         }
         for counter in netlink.objects(Objects::Stateful)? {
-            let packets = attribute(&counter, OBJECT_DATA)
-                .and_then(|data| attribute(data, COUNTER_PACKETS))
-                .and_then(be64)
-                .unwrap_or(0);
-            match text(&counter, OBJECT_NAME) {
-                Some("blocked") => found.counters.blocked = packets,
-                Some("throttled") => found.counters.throttled = packets,
-                Some("shielded") => found.counters.shielded = packets,
-                Some("proxied") => found.counters.proxied = packets,
+            match self::counter(&counter) {
+                Some(("blocked", packets)) => found.counters.blocked = packets,
+                Some(("throttled", packets)) => found.counters.throttled = packets,
+                Some(("shielded", packets)) => found.counters.shielded = packets,
+                Some(("proxied", packets)) => found.counters.proxied = packets,
                 _ => {}
             }
         }
@@ -141,6 +137,15 @@ impl Listing {
         }
         faults
     }
+}
+
+/// Name and packets of a counter.
+pub(super) fn counter(object: &[u8]) -> Option<(&str, u64)> {
+    let packets = attribute(object, OBJECT_DATA)
+        .and_then(|data| attribute(data, COUNTER_PACKETS))
+        .and_then(be64)
+        .unwrap_or(0);
+    Some((text(object, OBJECT_NAME)?, packets))
 }
 
 /// The comment in a rule's user data.

@@ -11,7 +11,10 @@
 //! the rules are these.
 
 use super::sets::Set;
-use crate::backend::{Log, Refusal, Treatment};
+use crate::{
+    backend::{Log, MAX_KEPT, Refusal, Treatment},
+    probe::{SOURCE4, SOURCE6},
+};
 use netguard_core::{decision::Verb, policy::Policy};
 use std::{collections::BTreeSet, fmt::Write as _};
 
@@ -20,7 +23,7 @@ pub(super) const TABLE: &str = "netguard";
 /// Stands while a person switched enforcement off on this host (`netguard-responder flush`).
 pub(super) const OFF_TABLE: &str = "netguard_off";
 /// Raised with every change of the rules below: an older ruleset is replaced at the next start.
-const SCHEMA: u32 = 4;
+const SCHEMA: u32 = 5;
 
 /// New connections a throttled source may open at once before the rate counts.
 const THROTTLE_BURST: u32 = 5;
@@ -57,6 +60,10 @@ const FORWARD: Chain = Chain { name: "forward", hook: Some(("forward", -10)) };
 const OUTPUT: Chain = Chain { name: "output", hook: Some(("output", -10)) };
 /// Where the packets of blocked sources go.
 const STOP: Chain = Chain { name: "stop", hook: None };
+/// What comes over loopback: only the responder's own probes go on.
+const OWN: Chain = Chain { name: "own", hook: None };
+/// Where probes end.
+const PROBED: Chain = Chain { name: "probed", hook: None };
 const SOURCES: Chain = Chain { name: "sources", hook: None };
 const THROTTLE: Chain = Chain { name: "throttle", hook: None };
 const REMEMBER: Chain = Chain { name: "remember", hook: None };
@@ -74,9 +81,12 @@ const SYNPROXY_CHAINS: &[Chain] = &[UNTRACK, UNTRACK_OWN];
 
 /// The chains that always stand; jumped-to ones first.
 pub(super) const CHAINS: &[Chain] =
-    &[PACE, GREET, ANSWER, REMEMBER, THROTTLE, STOP, SOURCES, INPUT, FORWARD, OUTPUT];
+    &[PACE, GREET, ANSWER, REMEMBER, THROTTLE, PROBED, STOP, SOURCES, OWN, INPUT, FORWARD, OUTPUT];
 
-pub(super) const COUNTERS: &[&str] = &["blocked", "throttled", "shielded", "proxied"];
+pub(super) const COUNTERS: &[&str] =
+    &["blocked", "throttled", "shielded", "proxied", PROBED_COUNTERS[0], PROBED_COUNTERS[1]];
+/// Probes that were stopped, of IPv4 and of IPv6.
+pub(super) const PROBED_COUNTERS: [&str; 2] = ["probed4", "probed6"];
 
 /// Sets that packets fill: name and declaration.
 const DYNAMIC_SETS: &[(&str, &str)] = &[
@@ -122,6 +132,10 @@ const GREETED_SETS: &[(&str, &str)] = &[
     ("greeted6", "type ipv6_addr; flags dynamic, timeout; timeout 6s;"),
 ];
 
+/// Ends of others (address and port) of connections that nothing of ours cuts: name and declaration.
+pub(super) const KEPT_SETS: [(&str, &str); 2] =
+    [("kept4", "type ipv4_addr . inet_service;"), ("kept6", "type ipv6_addr . inet_service;")];
+
 /// What the rules depend on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Shape {
@@ -163,7 +177,8 @@ impl Shape {
     /// All sets, those that packets fill included.
     pub(super) fn set_names(&self) -> impl Iterator<Item = String> {
         let ours = Set::ALWAYS.iter().chain(&self.prefixes).map(|set| set.name());
-        ours.chain(DYNAMIC_SETS.iter().chain(GREETED_SETS).map(|(name, _)| (*name).to_owned()))
+        let others = DYNAMIC_SETS.iter().chain(GREETED_SETS).chain(&KEPT_SETS);
+        ours.chain(others.map(|(name, _)| (*name).to_owned()))
     }
 
     /// A rule for each set of a verb: `statement` on packets whose `address` is in it.
@@ -175,7 +190,7 @@ impl Shape {
 
     /// How blocked packets end.
     fn stop(&self) -> Vec<(String, String)> {
-        let mut rules = Vec::new();
+        let mut rules = vec![("iifname \"lo\" goto probed".to_owned(), "probes".to_owned())];
         if let Some(Log { prefix, per_second }) = &self.treatment.log {
             rules.push((
                 format!("limit rate {per_second}/second burst {per_second} packets log prefix \"{prefix}\""),
@@ -199,6 +214,7 @@ impl Shape {
         let at_first = rate.div_ceil(AT_FIRST);
         let rule = |name: &str, statement: &str| (statement.to_owned(), name.to_owned());
         let remember = || self.for_each_set(Verb::Throttle, "remember ", "daddr", "jump remember");
+        const OPEN_TCP: &str = "tcp flags & (syn | ack) != syn";
         const NEW_TCP: &str = "tcp flags & (syn | ack) == syn";
         // Data over an open connection: only a completed handshake brings the kernel to send any, and no spoofed packet
         // does (conntrack's own ESTABLISHED would take a repeated SYN for one).
@@ -222,7 +238,10 @@ impl Shape {
         };
         match chain.name {
             "input" => vec![
-                rule("own traffic", "iifname \"lo\" accept"),
+                rule("own traffic", "iifname \"lo\" jump own"),
+                // Before anything of ours can drop: connections that are open, never new ones.
+                rule("kept4", &format!("{OPEN_TCP} ip saddr . th sport @kept4 accept")),
+                rule("kept6", &format!("{OPEN_TCP} ip6 saddr . th sport @kept6 accept")),
                 rule("sources", "jump sources"),
                 rule(
                     "shield4",
@@ -276,6 +295,14 @@ impl Shape {
                 self.for_each_set(Verb::Throttle, "", "saddr", "jump throttle"),
             ]
             .concat(),
+            "own" => vec![
+                rule("own traffic4", &format!("ip saddr != {SOURCE4} accept")),
+                rule("own traffic6", &format!("ip6 saddr != {SOURCE6} accept")),
+            ],
+            "probed" => vec![
+                rule("probed4", "meta nfproto ipv4 counter name \"probed4\" drop"),
+                rule("probed6", "counter name \"probed6\" drop"),
+            ],
             "stop" => self.stop(),
             "throttle" => vec![
                 // NULL, FIN and XMAS probes: no connection ever has a segment without SYN, RST and ACK (RFC 9293 3.10.7).
@@ -465,6 +492,9 @@ impl Shape {
         for set in Set::ALWAYS.iter().chain(&self.prefixes) {
             let size = self.set_size.map(|size| format!(" size {size};")).unwrap_or_default();
             let _ = writeln!(text, "add set inet {TABLE} {} {{ {}{size} }}", set.name(), set.declaration());
+        }
+        for (name, declaration) in KEPT_SETS {
+            let _ = writeln!(text, "add set inet {TABLE} {name} {{ {declaration} size {MAX_KEPT}; }}");
         }
         let dynamic = DYNAMIC_SETS.iter().map(|set| (set, DYNAMIC_SET_SIZE));
         for ((name, declaration), size) in dynamic.chain(GREETED_SETS.iter().map(|set| (set, GREETED_SIZE))) {

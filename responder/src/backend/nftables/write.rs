@@ -96,7 +96,7 @@ impl Nftables {
         }
     }
 
-    async fn write_through_nft(&mut self, script: &str) -> Result<(), BackendError> {
+    pub(super) async fn write_through_nft(&mut self, script: &str) -> Result<(), BackendError> {
         if script.is_empty() {
             return Ok(());
         }
