@@ -128,6 +128,8 @@ pub struct ReportNews {
     pub drift: Vec<Drift>,
     /// Why packets do not meet the rules, when that is new.
     pub unmet: Option<String>,
+    /// What a probe showed otherwise, when that is new: packets meet the rules again, or it cannot be told any more.
+    pub probed: Option<Probe>,
     /// Rollouts that do badly there.
     pub bad: Vec<CanaryReport>,
     /// It refuses to stop its good peers.
@@ -195,6 +197,11 @@ impl Agents {
             let unmet = |probe: &Probe| (probe.probed_at.is_some() && !probe.met).then(|| probe.why.clone());
             let before = agent.probe.as_ref().and_then(unmet);
             news.unmet = unmet(&probe).filter(|why| before.as_ref() != Some(why));
+            let state = |probe: &Probe| (probe.probed_at.is_some(), probe.met);
+            let was = agent.probe.as_ref().map(state);
+            // That all is well from the start is no news.
+            let is_new = was.map_or(!probe.met, |was| was != state(&probe));
+            news.probed = (is_new && news.unmet.is_none()).then(|| probe.clone());
             agent.probe = Some(probe);
         }
         news.bad = report.canary_reports.iter().filter(|report| !report.bad.is_empty()).cloned().collect();
@@ -214,6 +221,7 @@ impl Agents {
             agent.effective = EffectiveHistory::default();
             agent.not_effective.clear();
             agent.stopped = StoppedHere::default();
+            agent.probe = None;
             agent.canary_reports.clear();
             agent.good_peers = GoodPeers::default();
         }
@@ -326,6 +334,7 @@ impl AgentState {
             losses: self.losses.clone().into_iter().collect(),
             canary_reports: self.canary_reports.iter().cloned().map(Into::into).collect(),
             good_peers: Some(self.good_peers.clone().into()),
+            probe: self.probe.clone().map(Into::into),
             ..v1::Agent::default()
         }
     }

@@ -103,6 +103,9 @@ impl PushService {
         if let Some(why) = &news.unmet {
             self.events.unmet(id, why);
         }
+        if let Some(probe) = &news.probed {
+            self.events.probed(id, probe);
+        }
         if let Some(revision) = news.digest_differs {
             self.metrics.drop("push", "digest_differs", 1);
             tracing::error!(responder = id, revision, "a responder's set differs from the ledger's");

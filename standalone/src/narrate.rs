@@ -22,6 +22,7 @@ pub(crate) fn line(event_type: &str, json: &str) -> Option<String> {
         "not_effective" => {
             format!("NOT in the kernel: {} of {}: {}", text("verb"), text("target"), text("why"))
         }
+        "probe" => format!("packets meet our rules: {}", text("met")),
         "drift" => format!("somebody changed the firewall: {}", text("what")),
         "loss" => format!("sight lost: {}", ours),
         _ => return None,

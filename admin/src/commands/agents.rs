@@ -79,6 +79,11 @@ struct Responder {
     effective_at: Option<String>,
     effective_at_us: u64,
     digest_equal: bool,
+    /// What the last packet sent through its own rules showed: `met`, `unmet` or `unknown`.
+    probe: &'static str,
+    /// Why it was not met, or is not known.
+    probe_why: String,
+    probed_at: Option<String>,
     not_effective: Vec<String>,
 }
 
@@ -154,6 +159,12 @@ impl View for Responders {
                 },
                 responder.entries.to_string(),
                 if responder.digest_equal { "equal" } else { "not proven" }.to_owned(),
+                match (responder.probe, responder.probe_why.as_str()) {
+                    ("met", _) => "met".to_owned(),
+                    ("unmet", _) => "NOT MET".to_owned(),
+                    (_, "") => "not probed".to_owned(),
+                    (_, why) => format!("not probed: {why}"),
+                },
                 responder.backend.clone(),
                 responder.not_effective.join("; "),
                 left(responder.agent.certificate_expires_at_us, now),
@@ -167,6 +178,7 @@ impl View for Responders {
             "EFFECTIVE",
             "ENTRIES",
             "DIGEST",
+            "PROBE",
             "BACKEND",
             "NOT EFFECTIVE",
             "CERTIFICATE",
@@ -220,6 +232,13 @@ async fn list(role: Role, cluster: &mut Cluster, output: &mut Output<'_>) -> Res
                 effective_at: iso(agent.effective_at),
                 effective_at_us: agent.effective_at,
                 digest_equal: agent.digest_equal,
+                probe: match &agent.probe {
+                    Some(probe) if probe.probed_at > 0 && probe.met => "met",
+                    Some(probe) if probe.probed_at > 0 => "unmet",
+                    _ => "unknown",
+                },
+                probed_at: agent.probe.as_ref().and_then(|probe| iso(probe.probed_at)),
+                probe_why: agent.probe.map(|probe| probe.why).unwrap_or_default(),
                 not_effective: agent.not_effective,
             });
             output.show(&Responders { responders: responders.collect(), revision: listed.revision })

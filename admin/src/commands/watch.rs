@@ -128,6 +128,12 @@ fn sentence(body: &Map<String, Value>) -> String {
         "not_effective" => {
             joined(&[format!("{}:", get("responder")), get("verb"), get("target"), because(get("why"))])
         }
+        "probe" => {
+            let met = ours.get("met").and_then(Value::as_bool).unwrap_or(false);
+            let shown =
+                if met { "packets meet our rules" } else { "not known whether packets meet our rules" };
+            joined(&[format!("{}:", get("responder")), shown.to_owned(), because(get("why"))])
+        }
         "drift" => {
             let repaired = ours.get("repaired_after_us").and_then(Value::as_u64);
             let repaired =

@@ -251,6 +251,7 @@ impl AdminService for Service {
             role: request.into_inner().role,
             losses: [(HOSTILE.to_owned(), 3)].into(),
             not_effective: vec![HOSTILE.into()],
+            probe: Some(netguard_proto::v1::Probe { why: HOSTILE.into(), ..Default::default() }),
             ..Default::default()
         };
         Ok(Response::new(ListAgentsResponse { agents: vec![agent], revision: 5 }))

@@ -73,6 +73,17 @@ fn what_is_new_is_told_and_what_was_stopped_is_summed_over_the_connected() {
     let news = agents.report("r1", report(3));
     assert_eq!((news.drift, news.unmet), (vec![drift.clone()], Some("no hook".to_owned())));
     assert_eq!(agents.report("r1", report(5)).unmet, None, "told once");
+    let met = Probe { probed_at: Some(Timestamp::from_secs(2)), met: true, why: String::new() };
+    let unknown = Probe { probed_at: None, met: false, why: "no permission".into() };
+    let told = |probe: &Probe| {
+        let news = agents.report("r3", Report { probe: Some(probe.clone()), ..Report::default() });
+        (news.unmet.is_some(), news.probed)
+    };
+    assert_eq!(told(&met), (false, None), "well from the start");
+    assert_eq!(told(&unmet), (true, None));
+    assert_eq!(told(&met), (false, Some(met.clone())), "again");
+    assert_eq!(told(&unknown), (false, Some(unknown.clone())));
+    assert_eq!(told(&unknown), (false, None), "told once");
     let _ = agents.report("r2", report(10));
     assert_eq!(agents.stopped(&[decision].into()), [stopped(15)]);
     let effects = agents.effects(decision, None, 0);

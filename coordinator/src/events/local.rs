@@ -11,7 +11,7 @@ use netguard_core::{
     ledger::{Change, Ledger},
     time::Timestamp,
 };
-use netguard_proto::convert::{Drift, NotEffective};
+use netguard_proto::convert::{Drift, NotEffective, Probe};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -131,6 +131,14 @@ impl EventHub {
         let why = format!("packets do not meet our rules: {why}");
         let body = json!({ "responder": responder, "why": why, "coordinator": self.shared.node });
         self.tell(&Rendered::new("not_effective", now(), body));
+    }
+
+    /// Packets meet a host's rules again, or it cannot be told any more whether they do.
+    pub fn probed(&self, responder: &str, probe: &Probe) {
+        let body = json!({
+            "responder": responder, "met": probe.met, "why": probe.why, "coordinator": self.shared.node,
+        });
+        self.tell(&Rendered::new("probe", now(), body));
     }
 
     /// A responder's set is not the ledger's: it takes a snapshot.

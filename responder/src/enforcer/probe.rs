@@ -130,7 +130,9 @@ fn judge(families: impl Iterator<Item = (&'static str, bool, io::Result<Option<A
                  with an earlier priority on loopback"
             )),
             Ok(Some(_)) => {
-                unknown.push(format!("packets on loopback ({family}) are dropped by others, so nothing can be told"));
+                unknown.push(format!(
+                    "packets on loopback ({family}) do not arrive: is `lo` up, and who drops them? Nothing can be told"
+                ));
             }
             Err(error) => unknown.push(format!("no probe could be sent ({family}): {error}; is `lo` up?")),
         }

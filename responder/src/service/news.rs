@@ -14,6 +14,7 @@ pub(crate) struct News {
     pub(crate) digest: Option<(u64, bool)>,
     pub(crate) drifts: VecDeque<Drift>,
     pub(crate) stopped: Vec<Stopped>,
+    /// Told with whatever comes next.
     pub(crate) probe: Option<Probe>,
     /// The fault told last that still lasts: told once.
     lasting: Vec<String>,
@@ -46,9 +47,9 @@ impl News {
         self.lasting.clear();
     }
 
-    /// Whether something waits.
+    /// Whether something waits that is worth a report of its own.
     pub(crate) fn is_empty(&self) -> bool {
-        self.digest.is_none() && self.drifts.is_empty() && self.stopped.is_empty() && self.probe.is_none()
+        self.digest.is_none() && self.drifts.is_empty() && self.stopped.is_empty()
     }
 
     /// It was told.

@@ -40,11 +40,13 @@ impl Probing {
 }
 
 impl<B: Backend> Service<B> {
-    /// Sends a probe, and tells what it showed: at once when that is new.
+    /// Sends a probe, and tells what it showed: at once when that is new, and more than that nothing can be told.
     pub(super) async fn probe(&mut self) {
         let probed = self.enforcer.probe(now).await;
         self.probing.done(Instant::now());
-        let is_new = self.status.borrow().probed != probed;
+        let before = self.status.borrow().probed.clone();
+        let is_new = before != probed;
+        let can_wait = before == Probed::NotYet && matches!(probed, Probed::Unknown(_));
         if is_new {
             match &probed {
                 Probed::Met => tracing::info!("packets meet our rules"),
@@ -55,7 +57,7 @@ impl<B: Backend> Service<B> {
         }
         self.news.probe = Some(told(&probed));
         self.status.send_modify(|status| status.probed = probed);
-        if is_new {
+        if is_new && !can_wait {
             self.report();
         }
     }

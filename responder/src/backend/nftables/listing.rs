@@ -37,6 +37,7 @@ pub(super) struct Listing {
     sets: BTreeSet<String>,
     chains: BTreeMap<String, FoundChain>,
     counters: Counters,
+    is_dormant: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,7 +55,7 @@ impl Listing {
         if !netlink.has_table(TABLE)? {
             return Ok(None);
         }
-        let mut found = Self::default();
+        let mut found = Self { is_dormant: netlink.is_dormant()?, ..Self::default() };
         for set in netlink.objects(Objects::Sets)? {
             found.sets.extend(text(&set, SET_NAME).map(str::to_owned));
         }
@@ -117,6 +118,9 @@ impl Listing {
     /// What is missing or altered, in words; empty when all stands.
     pub(super) fn faults(&self, shape: &Shape) -> Vec<String> {
         let mut faults = Vec::new();
+        if self.is_dormant {
+            faults.push("the table was made dormant: its hooks were gone".to_owned());
+        }
         for name in shape.set_names() {
             if !self.sets.contains(&name) {
                 faults.push(format!("set {name} was missing"));

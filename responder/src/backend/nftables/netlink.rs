@@ -43,6 +43,8 @@ pub(super) const FAMILY_INET: u8 = 1;
 
 /// In every kind of object: the table it belongs to, or a table's own name.
 const OF_TABLE: u16 = 1;
+const TABLE_FLAGS: u16 = 2;
+const TABLE_DORMANT: u32 = 1;
 const LIST_SET: u16 = 2;
 pub(super) const LIST_ELEMENTS: u16 = 3;
 pub(super) const LIST_ELEMENT: u16 = 1;
@@ -128,6 +130,17 @@ impl Netlink {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether our table stands with its hooks switched off (`flags dormant`).
+    pub(super) fn is_dormant(&mut self) -> io::Result<bool> {
+        let mut body = Vec::new();
+        put_text(&mut body, OF_TABLE, TABLE);
+        let mut flags = 0;
+        self.ask(GET_TABLE, 0, FAMILY_INET, &body, |_, payload| {
+            flags = attribute(payload, TABLE_FLAGS).and_then(be32).unwrap_or(0);
+        })?;
+        Ok(flags & TABLE_DORMANT != 0)
     }
 
     /// Every object of one kind in our table; each as its block of attributes.
