@@ -24,13 +24,16 @@ use std::{
 pub const LONG_LIVED: Duration = Duration::from_secs(300);
 /// In how many minutes of it data has to move both ways.
 pub const BUSY_MINUTES: u32 = 3;
+/// The shortest life that a connection's peer may become good after: below it, one connection says nothing.
+pub const SHORTEST_LIVED: Duration = Duration::from_secs(10);
 /// How long a good peer is remembered after its last traffic.
 pub const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 /// Good peers remembered: those with the latest traffic. Some 100 bytes each.
 pub const MAX_GOOD: usize = 4_096;
 /// Connections watched at once, some 100 bytes each; what a sample has beyond is not looked at.
 pub const MAX_CONNECTIONS: usize = 65_536;
-const MINUTE: Duration = Duration::from_secs(60);
+/// Of the time a connection has to live, the part that counts as one of its minutes.
+const MINUTES: u32 = 5;
 
 /// One open TCP connection, as the kernel counts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,8 +47,9 @@ pub struct Sampled {
 }
 
 /// Who is good, and who may become so.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct PeerTable {
+    long_lived: Duration,
     connections: BTreeMap<u64, Watched>,
     /// When something last came from each.
     good: BTreeMap<IpAddr, Timestamp>,
@@ -63,7 +67,36 @@ struct Watched {
     minute_received: u64,
 }
 
+impl Default for PeerTable {
+    fn default() -> Self {
+        Self::learning_within(LONG_LIVED)
+    }
+}
+
 impl PeerTable {
+    /// With another time that a connection has to live before its peer can be good; its minutes shrink with it.
+    #[must_use]
+    pub fn learning_within(long_lived: Duration) -> Self {
+        Self {
+            long_lived: long_lived.max(SHORTEST_LIVED),
+            connections: BTreeMap::new(),
+            good: BTreeMap::new(),
+        }
+    }
+
+    /// Who is good, and when something last came from each: for whoever remembers them over a restart.
+    pub fn good(&self) -> impl Iterator<Item = (IpAddr, Timestamp)> + '_ {
+        self.good.iter().map(|(peer, last)| (*peer, *last))
+    }
+
+    /// Takes up again who was good before a restart. Nobody was heard of later than `now`, and whom nobody heard of for
+    /// [`REMEMBERED`] is forgotten.
+    pub fn recall(&mut self, now: Timestamp, good: impl IntoIterator<Item = (IpAddr, Timestamp)>) {
+        let heard = good.into_iter().map(|(peer, last)| (peer, last.min(now)));
+        let recent = heard.filter(|(_, last)| now.since(*last) < REMEMBERED);
+        self.good.extend(recent.take(MAX_GOOD));
+    }
+
     /// Takes the connections as they are now; those not among them are closed. `suspect`: whom not to learn.
     pub fn observe(
         &mut self,
@@ -85,7 +118,7 @@ impl PeerTable {
             });
             let came = sampled.received > watched.received;
             watched.received = sampled.received;
-            if now.since(watched.minute) >= MINUTE {
+            if now.since(watched.minute) >= self.long_lived / MINUTES {
                 let busy = sampled.sent > watched.minute_sent && sampled.received > watched.minute_received;
                 watched.busy_minutes += u32::from(busy);
                 (watched.minute, watched.minute_sent, watched.minute_received) =
@@ -96,7 +129,7 @@ impl PeerTable {
                     *last = now;
                 }
             } else if watched.busy_minutes >= BUSY_MINUTES
-                && now.since(watched.since) >= LONG_LIVED
+                && now.since(watched.since) >= self.long_lived
                 && !suspect(sampled.peer)
             {
                 self.good.insert(sampled.peer, now);

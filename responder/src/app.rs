@@ -9,12 +9,13 @@ use crate::{
     gate::{self, Gate, GateConfig, GateMetrics},
     host::Host,
     metrics::ResponderMetrics,
-    peers,
+    peers::{self, GoodPeersFile},
     service::{Care, Inputs, Service, Status, now, passes},
     subscription::{PUSHES, Resume, Subscription},
     switch::{Guarded, Switch},
 };
 use anyhow::Context as _;
+use netguard_core::peers::PeerTable;
 use netguard_daemon::{
     client::Endpoints, drain::Drain, identity::Identity, metrics, readiness::Readiness, renewal,
 };
@@ -98,6 +99,9 @@ pub async fn run_with<B: Backend + 'static>(
     if let Some((gate, _)) = &gate {
         enforcer = enforcer.with_gate(gate.clone());
     }
+    let good_peers = GoodPeersFile::in_directory(&config.data_dir);
+    enforcer.goodwill.peers = PeerTable::learning_within(config.good_after.0);
+    enforcer.goodwill.peers.recall(now(), good_peers.load());
     match enforcer.open(now()).await {
         Ok(repaired) => {
             for what in repaired {
@@ -137,7 +141,8 @@ pub async fn run_with<B: Backend + 'static>(
         dropped,
         ready.block("first snapshot"),
     )
-    .with(care);
+    .with(care)
+    .remembering(good_peers);
     let status = service.status.subscribe();
     drain.spawn_until_drain(subscription.run());
     drain.spawn(service.run(drain.clone()));

@@ -2,7 +2,10 @@
 
 use crate::{backend::Treatment, gate::GateConfig, host::Management, switch::RUN_DIR};
 use anyhow::Context as _;
-use netguard_core::net::Prefix;
+use netguard_core::{
+    net::Prefix,
+    peers::{LONG_LIVED, SHORTEST_LIVED},
+};
 use netguard_daemon::{config::HumanDuration, telemetry::TelemetryConfig};
 use serde::{Deserialize, Deserializer, de::Error as _};
 use std::{
@@ -73,6 +76,9 @@ pub struct ResponderConfig {
     /// Where the mark of `panic` is looked for besides the kernel and `data_dir`.
     pub run_dir: PathBuf,
     pub confirm: Confirm,
+    /// How long a connection has to live, with traffic both ways, before its peer is one that this host does not want to
+    /// lose.
+    pub good_after: HumanDuration,
     /// Without any coordinator for so long, everything is let go; `0s`: never. Firewalls hold nothing for longer than
     /// this and a quarter of it, so that a dead responder lets go too.
     pub unreachable_lapse: HumanDuration,
@@ -119,6 +125,7 @@ impl Default for ResponderConfig {
             blocked: Treatment::default(),
             run_dir: PathBuf::from(RUN_DIR),
             confirm: Confirm::default(),
+            good_after: HumanDuration(LONG_LIVED),
             unreachable_lapse: HumanDuration(LAPSE),
             gate: None,
             telemetry: TelemetryConfig::default(),
@@ -138,6 +145,11 @@ impl ResponderConfig {
             self.unreachable_lapse.0.is_zero() || self.unreachable_lapse.0 >= SHORTEST_LAPSE,
             "unreachable_lapse is {}: at least 1m, or 0s for never",
             self.unreachable_lapse
+        );
+        anyhow::ensure!(
+            self.good_after.0 >= SHORTEST_LIVED,
+            "good_after is {}: at least 10s, and 5m where people log in (whoever guesses passwords stays for 2m)",
+            self.good_after
         );
         self.gate.as_ref().map_or(Ok(()), GateConfig::check)
     }

@@ -4,9 +4,11 @@
 //! longer pause.
 
 mod diag;
+mod file;
 
 use crate::service::now;
 use diag::Diag;
+pub(crate) use file::GoodPeersFile;
 use netguard_core::{
     peers::{MAX_CONNECTIONS, Sampled},
     time::Timestamp,

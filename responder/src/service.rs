@@ -15,13 +15,13 @@ use crate::{
     enforcer::{Enforcer, Outcome, Probed, Resubscribe, Verified},
     host::HostView,
     metrics::ResponderMetrics,
-    peers::Sample,
+    peers::{GoodPeersFile, Sample},
     report::report,
     subscription::{FromCluster, PUSHES, Resume},
     tally::Tally,
 };
 use care::Unconfirmed;
-use duties::COUNT;
+use duties::{COUNT, REMEMBER};
 use netguard_core::{ledger::SetDigest, time::Timestamp};
 use netguard_daemon::{drain::Drain, metrics::Dropped, readiness::Blocker, telemetry};
 use netguard_proto::{
@@ -85,6 +85,8 @@ pub(crate) struct Service<B> {
     duties: Duties,
     samples: mpsc::Receiver<Sample>,
     probing: Probing,
+    remembered: Option<GoodPeersFile>,
+    remember_at: Instant,
 }
 
 /// One batch's worth of what has to be told when it is done.
@@ -136,6 +138,8 @@ impl<B: Backend> Service<B> {
             duties: Duties::default(),
             samples,
             probing: Probing::new(Instant::now()),
+            remembered: None,
+            remember_at: Instant::now() + REMEMBER,
         }
     }
 
@@ -144,8 +148,20 @@ impl<B: Backend> Service<B> {
         Self { care, ..self }
     }
 
+    /// With good peers kept on disk.
+    pub(crate) fn remembering(self, file: GoodPeersFile) -> Self {
+        Self { remembered: Some(file), ..self }
+    }
+
     /// Until draining. The rules stay: they have timeouts of their own.
     pub(crate) async fn run(mut self, drain: Drain) {
+        self.work(drain).await;
+        if let Some(written) = self.remember() {
+            let _ = written.await;
+        }
+    }
+
+    async fn work(&mut self, drain: Drain) {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut duty = interval(DUTY);
@@ -179,6 +195,7 @@ impl<B: Backend> Service<B> {
                 lost = confirmed(&mut self.unconfirmed) => self.confirmed(&lost).await,
                 () = sleep_until(self.pace.due()) => self.verify().await,
                 () = sleep_until(self.probing.due()), if self.enforcer.effective().is_some() => self.probe().await,
+                () = sleep_until(self.remember_at) => drop(self.remember()),
                 () = sleep_until(self.count_at) => self.count().await,
                 _ = look.tick() => self.look().await,
                 _ = duty.tick() => self.on_duty(),

@@ -3,11 +3,13 @@
 use super::{Batch, Service, now};
 use crate::{backend::Backend, reach::Reached, tally::ASKED};
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::{task::JoinHandle, time::Instant};
 
 /// How often it is asked what decisions stopped, and how many times as long as the asking took there is a pause.
 pub(super) const COUNT: Duration = Duration::from_secs(10);
 const COUNT_REST: u32 = 20;
+/// How often the good peers are written to disk: whoever is learned takes as long.
+pub(super) const REMEMBER: Duration = Duration::from_secs(60);
 
 impl<B: Backend> Service<B> {
     /// Enforces what waits. A large change is looked after: what answered before has to answer again.
@@ -89,6 +91,15 @@ impl<B: Backend> Service<B> {
         }
         self.status.send_modify(|status| status.lapsed = true);
         self.show();
+    }
+
+    /// Writes the good peers to disk, which nothing here waits for; the handle is for whoever is about to end.
+    pub(super) fn remember(&mut self) -> Option<JoinHandle<()>> {
+        self.remember_at = Instant::now() + REMEMBER;
+        let file = self.remembered.clone()?;
+        let good: Vec<_> = self.enforcer.goodwill.peers.good().collect();
+        // Whoever knows nobody would only forget what a file has that could not be read.
+        (!good.is_empty()).then(|| tokio::task::spawn_blocking(move || file.store(good.into_iter())))
     }
 
     /// Asks the firewall what decisions stopped.

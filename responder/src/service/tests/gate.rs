@@ -53,7 +53,8 @@ async fn what_the_host_never_blocks_and_what_waits_for_canaries_passes_the_gate(
     rig.snapshot(1, 5, &[block("192.0.2.1"), block("192.0.2.2")]).await;
     rig.refuses(&ALL, &["192.0.2.1", "192.0.2.2"]).await;
     let prefix: Prefix = "192.0.2.1".parse().unwrap();
-    rig.never_block.send(vec![NeverBlockEntry { prefix, why: "the gateway".into() }]).unwrap();
+    let never_block = vec![NeverBlockEntry { prefix, why: "the gateway".into() }];
+    rig.host.send(HostView { never_block, ..HostView::default() }).unwrap();
     rig.refuses(&ALL, &["192.0.2.2"]).await;
 
     let rollout = RolloutId(7);
