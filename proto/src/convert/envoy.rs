@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn a_question_about_nobody_is_refused() {
-        let field = |request| Check::try_from(request).unwrap_err().to_string();
+        let field = |request: CheckRequest| Check::try_from(request).unwrap_err().to_string();
         assert!(field(CheckRequest::default()).starts_with("attributes is missing"));
         assert!(field(asked(None, HttpRequest::default())).starts_with("attributes.source.address"));
         for bad in ["", "localhost", "203.0.113.7:80", "010.0.0.1", "fe80::1%eth0"] {
