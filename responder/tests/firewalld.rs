@@ -5,37 +5,20 @@
 
 mod namespaces;
 
-use namespaces::{Client, Namespaces, async_inside, echo, possible, run};
+use namespaces::{Client, Namespaces, SERVICES, asked_meanwhile, async_inside, echo, possible_with, run};
 use netguard_responder::backend::{Backend as _, BackendError, Firewalld, Treatment};
 use netguard_responder::conformance::{self, after, block, bring, desired, keepers, now, shield, throttle};
 use std::{
     fs,
     path::Path,
     process::{Child, Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
 
 const PORT: u16 = 7777;
-/// The host's own service, and one behind it.
-const SERVICES: [&str; 4] = ["10.77.1.1", "fd77:1::1", "10.77.2.2", "fd77:2::2"];
-
 fn can_run() -> bool {
-    let missing: Vec<_> = ["firewalld", "dbus-daemon", "unshare"]
-        .into_iter()
-        .filter(|tool| !Command::new("which").arg(tool).output().is_ok_and(|output| output.status.success()))
-        .collect();
-    if missing.is_empty() {
-        return possible();
-    }
-    let why = format!("NOT RUN: lacks {missing:?} (apt-get install firewalld dbus util-linux)");
-    assert!(std::env::var_os("CI").is_none(), "{why}");
-    eprintln!("{why}");
-    false
+    possible_with(&["firewalld", "dbus-daemon", "unshare"])
 }
 
 /// Ends with the test.
@@ -137,6 +120,11 @@ impl Daemon {
     }
 }
 
+/// One that asks very often.
+fn quick(namespaces: &Namespaces) -> Client {
+    Client { patience: Duration::from_millis(5), ..outside(namespaces) }
+}
+
 fn outside(namespaces: &Namespaces) -> Client {
     Client { namespace: namespaces.outside.clone(), patience: Duration::from_millis(300) }
 }
@@ -168,27 +156,6 @@ fn firewalld_conforms() {
     assert_eq!(daemon.command(&["--state"]).unwrap().trim(), "running");
 }
 
-/// Asks the services all the time, and counts how often one answered.
-fn asked_meanwhile(namespaces: &Namespaces, task: impl FnOnce()) -> (usize, usize) {
-    let client = Client { patience: Duration::from_millis(5), ..outside(namespaces) };
-    let exchanges: Vec<_> = SERVICES.iter().map(|service| client.udp(service, PORT)).collect();
-    let stop = Arc::new(AtomicBool::new(false));
-    let stopped = Arc::clone(&stop);
-    let asking = std::thread::spawn(move || {
-        let (mut asked, mut answered) = (0, 0);
-        while !stopped.load(Ordering::Acquire) {
-            for exchange in &exchanges {
-                asked += 1;
-                answered += usize::from(exchange.works());
-            }
-        }
-        (asked, answered)
-    });
-    task();
-    stop.store(true, Ordering::Release);
-    asking.join().unwrap()
-}
-
 fn survives_whatever_firewalld_does(firewall_backend: &str) {
     if !can_run() {
         return;
@@ -214,7 +181,7 @@ fn survives_whatever_firewalld_does(firewall_backend: &str) {
     assert!(!exchanges.iter().any(namespaces::Exchange::works), "an exchange goes on");
     assert!(SERVICES.iter().all(|service| client.tcp(service, PORT).is_none()));
 
-    let (asked, answered) = asked_meanwhile(&namespaces, || {
+    let (asked, answered) = asked_meanwhile(&quick(&namespaces), PORT, || {
         for command in ["--reload", "--complete-reload"] {
             daemon.command(&[command]).unwrap();
         }

@@ -5,38 +5,22 @@
 
 mod namespaces;
 
-use namespaces::{Client, Exchange, Namespaces, async_inside, echo, possible, run};
+use namespaces::{
+    Client, Exchange, Namespaces, SERVICES, asked_meanwhile, async_inside, echo, possible_with, run,
+};
 use netguard_responder::{
     backend::{Backend as _, BackendError, Treatment, Ufw},
     conformance::{self, after, block, bring, desired, keepers, now, shield, throttle},
 };
 use std::{
     path::{Path, PathBuf},
-    process::Command,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
 
 const PORT: u16 = 7778;
-/// The host's own service, and one behind it.
-const SERVICES: [&str; 4] = ["10.77.1.1", "fd77:1::1", "10.77.2.2", "fd77:2::2"];
-
 fn can_run() -> bool {
-    let missing: Vec<_> = ["ufw", "iptables", "ipset", "unshare"]
-        .into_iter()
-        .filter(|tool| !Command::new("which").arg(tool).output().is_ok_and(|output| output.status.success()))
-        .collect();
-    if missing.is_empty() {
-        return possible();
-    }
-    let why = format!("NOT RUN: lacks {missing:?} (apt-get install ufw iptables ipset util-linux)");
-    assert!(std::env::var_os("CI").is_none(), "{why}");
-    eprintln!("{why}");
-    false
+    possible_with(&["ufw", "iptables", "ipset", "unshare"])
 }
 
 /// ufw with files of its own, letting everything through, as Debian ships them otherwise.
@@ -114,6 +98,11 @@ impl Host {
     }
 }
 
+/// One that asks very often.
+fn quick(namespaces: &Namespaces) -> Client {
+    Client { patience: Duration::from_millis(5), ..outside(namespaces) }
+}
+
 fn outside(namespaces: &Namespaces) -> Client {
     Client { namespace: namespaces.outside.clone(), patience: Duration::from_millis(300) }
 }
@@ -180,7 +169,7 @@ fn no_packet_passes_while_ufw_reloads_and_protection_is_back_after_a_reboot() {
     assert!(!exchanges.iter().any(Exchange::works), "an exchange goes on");
     assert!(SERVICES.iter().all(|service| client.tcp(service, PORT).is_none()));
 
-    let (asked, answered) = asked_meanwhile(&namespaces, || {
+    let (asked, answered) = asked_meanwhile(&quick(&namespaces), PORT, || {
         host.ufw(&["reload"]);
         host.ufw(&["disable"]);
         host.ufw(&["--force", "enable"]);
@@ -214,27 +203,6 @@ fn no_packet_passes_while_ufw_reloads_and_protection_is_back_after_a_reboot() {
         backend.flush().await.unwrap();
     });
     assert!(SERVICES.iter().all(|service| client.tcp(service, PORT).is_some()), "let through again");
-}
-
-/// Asks the services all the time, and counts how often one answered.
-fn asked_meanwhile(namespaces: &Namespaces, task: impl FnOnce()) -> (usize, usize) {
-    let client = Client { patience: Duration::from_millis(5), ..outside(namespaces) };
-    let exchanges: Vec<_> = SERVICES.iter().map(|service| client.udp(service, PORT)).collect();
-    let stop = Arc::new(AtomicBool::new(false));
-    let stopped = Arc::clone(&stop);
-    let asking = std::thread::spawn(move || {
-        let (mut asked, mut answered) = (0, 0);
-        while !stopped.load(Ordering::Acquire) {
-            for exchange in &exchanges {
-                asked += 1;
-                answered += usize::from(exchange.works());
-            }
-        }
-        (asked, answered)
-    });
-    task();
-    stop.store(true, Ordering::Release);
-    asking.join().unwrap()
 }
 
 #[test]

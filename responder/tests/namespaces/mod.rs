@@ -21,7 +21,10 @@ use std::{
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::AsFd,
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
     thread::JoinHandle,
     time::Duration,
 };
@@ -234,6 +237,29 @@ fn serve(mut stream: TcpStream) {
             return;
         }
     }
+}
+
+/// Both ways to the enforcing host and through it, in both families.
+pub const SERVICES: [&str; 4] = ["10.77.1.1", "fd77:1::1", "10.77.2.2", "fd77:2::2"];
+
+/// Asks [`SERVICES`] all the time while `task` runs; how often it asked, and how often one answered.
+pub fn asked_meanwhile(client: &Client, port: u16, task: impl FnOnce()) -> (usize, usize) {
+    let exchanges: Vec<_> = SERVICES.iter().map(|service| client.udp(service, port)).collect();
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    let asking = std::thread::spawn(move || {
+        let (mut asked, mut answered) = (0, 0);
+        while !stopped.load(Ordering::Acquire) {
+            for exchange in &exchanges {
+                asked += 1;
+                answered += usize::from(exchange.works());
+            }
+        }
+        (asked, answered)
+    });
+    task();
+    stop.store(true, Ordering::Release);
+    asking.join().unwrap()
 }
 
 /// A client in a namespace; each call runs there.
