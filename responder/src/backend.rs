@@ -173,6 +173,11 @@ pub enum BackendError {
          `netguard-responder resume` switches it on again"
     )]
     SwitchedOff,
+    #[error(
+        "another program holds the lock of iptables and keeps everybody from changing rules; `fuser -v \
+         /run/xtables.lock` names it"
+    )]
+    Locked,
     #[error("{program} refused: {why}")]
     Refused { program: &'static str, why: String },
     #[error("{program} did not finish within {} s and was killed", .limit.as_secs())]

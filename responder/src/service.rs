@@ -432,7 +432,7 @@ pub(crate) fn now() -> Timestamp {
 
 /// Whether a responder that meets this at its start can go on and wait for better times.
 pub(crate) fn passes(error: &BackendError) -> bool {
-    matches!(error, BackendError::SwitchedOff)
+    matches!(error, BackendError::SwitchedOff | BackendError::Locked)
 }
 
 #[cfg(test)]

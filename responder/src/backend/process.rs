@@ -1,7 +1,7 @@
 //! Running a firewall's own program: no shell, its own arguments only, text on standard input, a limit on time.
 
 use super::BackendError;
-use std::{ffi::OsString, io, process::Stdio, time::Duration};
+use std::{ffi::OsString, io, os::unix::process::ExitStatusExt as _, process::Stdio, time::Duration};
 use tokio::{io::AsyncWriteExt, process::Command};
 
 /// A million elements take some seconds; whatever takes longer hangs.
@@ -72,6 +72,12 @@ impl Program {
         if output.status.success() {
             return Ok(output.stdout);
         }
+        if let Some(signal) = output.status.signal() {
+            let why = format!(
+                "it was ended by signal {signal}: see the kernel's log (`dmesg`) for a lack of memory"
+            );
+            return Err(BackendError::Refused { program: self.name, why });
+        }
         Err(complaint(self.name, &String::from_utf8_lossy(&output.stderr)))
     }
 }
@@ -83,6 +89,9 @@ fn complaint(program: &'static str, stderr: &str) -> BackendError {
     }
     if stderr.contains("Protocol not supported") || stderr.contains("Unable to initialize Netlink socket") {
         return BackendError::NoKernelSupport;
+    }
+    if stderr.contains("holding the xtables lock") {
+        return BackendError::Locked;
     }
     let mut text: String =
         stderr.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" | ");
@@ -106,6 +115,8 @@ mod tests {
             "{missing:?}"
         );
         let sleep = Program::new("sleep", "coreutils").with_time_limit(Duration::from_millis(50));
+        let killed = Program::new("sh", "dash").run(&["-c", "kill -9 $$"], "").await.unwrap_err().to_string();
+        assert!(killed.contains("signal 9") && killed.contains("memory"), "{killed}");
         let hanging = sleep.run(&["60"], "").await;
         assert!(matches!(hanging, Err(BackendError::TimedOut { program: "sleep", .. })), "{hanging:?}");
     }
@@ -116,6 +127,15 @@ mod tests {
             complaint("nft", "netlink: Error: Operation not permitted (you must be root)"),
             BackendError::NotPermitted
         ));
+        let locked = complaint(
+            "iptables-legacy-restore",
+            "Can't lock /run/xtables.lock: Resource temporarily unavailable\n\
+             Another app is currently holding the xtables lock. Stopped waiting after 2s.\n",
+        );
+        assert!(
+            matches!(locked, BackendError::Locked) && locked.to_string().contains("fuser -v"),
+            "{locked}"
+        );
         assert_eq!(complaint("nft", "Error: a\n\n  ^^\n").to_string(), "nft refused: Error: a | ^^");
         assert!(complaint("nft", &"ä".repeat(1000)).to_string().ends_with('…'));
     }

@@ -6,11 +6,15 @@ use super::{
     sets::Family,
 };
 use crate::backend::{BackendError, process::Program};
-use std::path::Path;
+use std::{
+    net::{Ipv6Addr, UdpSocket},
+    path::Path,
+    sync::OnceLock,
+};
 
 const PACKAGE: &str = "iptables";
-/// Seconds to wait for whoever else changes rules (`/run/xtables.lock`).
-const LOCK_WAIT_SECONDS: &str = "5";
+/// Seconds to wait for whoever else changes rules (`/run/xtables.lock`): decisions wait as long. It is tried again later.
+const LOCK_WAIT_SECONDS: &str = "2";
 /// A transaction refused because somebody changed the same rules meanwhile is read and written anew this often.
 const WRITE_ATTEMPTS: usize = 3;
 /// There with IPv6, whatever the host's addresses.
@@ -160,7 +164,10 @@ impl Tables {
                 }
                 match self.restore(family, &whole).await {
                     Ok(()) => break,
-                    Err(BackendError::Refused { .. }) if attempt < WRITE_ATTEMPTS => attempt += 1,
+                    Err(error @ BackendError::Refused { .. }) if attempt < WRITE_ATTEMPTS => {
+                        tracing::warn!(%error, attempt, "rules were not written: once more, from what is there now");
+                        attempt += 1;
+                    }
                     Err(error) => return Err(error),
                 }
             }
@@ -175,5 +182,7 @@ impl Tables {
 }
 
 pub(super) fn has_ipv6() -> bool {
-    Path::new(IPV6).exists()
+    // Where `/proc` is hidden, a socket tells.
+    static TOLD: OnceLock<bool> = OnceLock::new();
+    Path::new(IPV6).exists() || *TOLD.get_or_init(|| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok())
 }
