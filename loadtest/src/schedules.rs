@@ -1,5 +1,5 @@
 //! `netguard-lab schedules`: responders are killed, cut off, upgraded, tampered with, switched off and uninstalled at
-//! random, with real coordinators and a real firewall; probes look all the time for a gap, a rule left behind, a host
+//! random, their clocks set, with real coordinators and a real firewall; probes look all the time for a gap, a rule left behind, a host
 //! that cannot be reached.
 //!
 //! Invariants:
@@ -70,6 +70,7 @@ struct Figures {
 /// Plays them all; fails when one of them broke a promise.
 pub async fn run(args: &SchedulesArgs) -> anyhow::Result<ExitCode> {
     tools::require(tools::WORLD, false)?;
+    tools::require(tools::CLOCK, false)?;
     let mut firewalls = Firewall::named(&args.backends)?;
     firewalls.retain(Firewall::enforces);
     firewalls.iter().try_for_each(Firewall::require)?;
@@ -106,7 +107,8 @@ async fn play_all(
     let control = cluster.0.control.clone();
     let mut hosts = Vec::new();
     for (firewall, namespace) in firewalls.iter().zip(&world.hosts) {
-        hosts.push(Host::prepare(world, namespace, *firewall, binaries, &control, &args.log).await?);
+        let host = Host::prepare(world, namespace, *firewall, binaries, &control, &args.log).await?;
+        hosts.push(host.with_clock()?);
     }
     let mut figures =
         Figures { backends: firewalls.iter().map(|firewall| firewall.name).collect(), ..Figures::default() };

@@ -15,7 +15,8 @@ use anyhow::{Context, bail};
 use std::{
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream},
-    time::{Duration, Instant},
+    path::PathBuf,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// Where the responder tells how it is.
@@ -33,13 +34,60 @@ pub(crate) struct Host {
     pub(crate) firewall: Firewall,
     pub(crate) keeper: Option<Keeper>,
     name: String,
-    scratch: std::path::PathBuf,
+    scratch: PathBuf,
     /// The program that is installed, and the one that an upgrade brings.
     programs: [String; 2],
     config: String,
     /// Where its own commands find what it keeps.
     places: [String; 4],
+    /// By how much the responder's clock is wrong.
+    clock: Option<Clock>,
     responder: Option<Process>,
+}
+
+/// Far enough to be told from the machine's time.
+const DAY: i32 = 86_400;
+
+/// A responder's wall clock that is not the machine's (libfaketime, below everything that asks for the time); its timers
+/// are the machine's.
+#[derive(Debug)]
+struct Clock {
+    offset: PathBuf,
+    environment: [String; 4],
+}
+
+impl Clock {
+    /// Which one the loader finds where Debian has it (`$LIB` in ld.so(8)).
+    const LIBRARY: &str = "/usr/$LIB/faketime/libfaketime.so.1";
+
+    fn new(offset: PathBuf) -> anyhow::Result<Self> {
+        let environment = [
+            format!("LD_PRELOAD={}", Self::LIBRARY),
+            format!("FAKETIME_TIMESTAMP_FILE={}", text(&offset)?),
+            "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
+            // Seconds until a change is seen.
+            "FAKETIME_CACHE_DURATION=1".to_owned(),
+        ];
+        let clock = Self { offset, environment };
+        clock.set(DAY)?;
+        let date =
+            std::process::Command::new("env").args(&clock.environment).args(["date", "+%s"]).output()?;
+        let told: u64 = String::from_utf8_lossy(&date.stdout).trim().parse().unwrap_or(0);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+        if told < now + u64::from(DAY.unsigned_abs()) / 2 {
+            bail!("a clock cannot be set: is {} there? `apt-get install faketime`", Self::LIBRARY);
+        }
+        clock.set(0)?;
+        Ok(clock)
+    }
+
+    fn set(&self, ahead: i32) -> anyhow::Result<()> {
+        // Put in place at once: a file that is read half written would be another time.
+        let next = self.offset.with_extension("next");
+        std::fs::write(&next, format!("{ahead:+}\n"))?;
+        std::fs::rename(&next, &self.offset)?;
+        Ok(())
+    }
 }
 
 impl Host {
@@ -81,8 +129,20 @@ impl Host {
             scratch: world.scratch().to_owned(),
             programs: [program, text(&upgraded)?],
             places: ["--data-dir".into(), data_dir, "--run-dir".into(), run_dir],
+            clock: None,
             responder: None,
         })
+    }
+
+    /// With a clock that can be set.
+    pub(crate) fn with_clock(mut self) -> anyhow::Result<Self> {
+        self.clock = Some(Clock::new(self.scratch.join(format!("{}-clock", self.name)))?);
+        Ok(self)
+    }
+
+    /// Sets the responder's clock: so many seconds ahead.
+    pub(crate) fn set_clock(&self, ahead: i32) -> anyhow::Result<()> {
+        self.clock.as_ref().context("this host's clock cannot be set")?.set(ahead)
     }
 
     /// As at boot: whoever keeps the firewall is there first.
@@ -91,9 +151,10 @@ impl Host {
             keeper.resume().await?;
         }
         let [program, _] = &self.programs;
-        let arguments = ["run", "--config", &self.config];
-        self.responder =
-            Some(Process::start(&self.namespace, &self.scratch, &self.name, program, &arguments)?);
+        let environment = self.clock.iter().flat_map(|clock| &clock.environment).map(String::as_str);
+        let arguments: Vec<_> =
+            environment.chain([program.as_str(), "run", "--config", &self.config]).collect();
+        self.responder = Some(Process::start(&self.namespace, &self.scratch, &self.name, "env", &arguments)?);
         Ok(())
     }
 

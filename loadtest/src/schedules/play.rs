@@ -62,6 +62,8 @@ struct Player<'a, 'b> {
     brief: IpAddr,
     off_since: Option<Duration>,
     isolated_since: Option<Duration>,
+    /// Since when the host's clock was ahead at some time.
+    ahead_since: Option<Duration>,
 }
 
 /// Plays it and puts everything back. A failure on the way is part of what was found.
@@ -85,6 +87,7 @@ pub(super) async fn play(mut stage: Stage<'_>, script: &Script) -> anyhow::Resul
         brief: brief.address().into(),
         off_since: None,
         isolated_since: None,
+        ahead_since: None,
         stage: &mut stage,
     };
     if let Err(error) = player.through(script).await {
@@ -125,7 +128,9 @@ impl Player<'_, '_> {
         for source in self.lasting {
             self.expected.blocked.push((source, Window { from: in_force, to: until }));
         }
-        let window = Window { from: brief_from, to: brief_to.saturating_sub(ON_ITS_WAY).min(until) };
+        let brief_until =
+            brief_to.saturating_sub(ON_ITS_WAY).min(until).min(self.ahead_since.unwrap_or(until));
+        let window = Window { from: brief_from, to: brief_until };
         self.expected.blocked.push((self.brief, window));
         self.after(until, brief_to).await
     }
@@ -199,6 +204,13 @@ impl Player<'_, '_> {
             }
             Step::Resume => {
                 self.stage.host.command("resume")?;
+            }
+            Step::SetClock(ahead) => {
+                if ahead > 0 {
+                    // What ends soon may end sooner from here on.
+                    self.ahead_since.get_or_insert(now);
+                }
+                self.stage.host.set_clock(ahead)?;
             }
         }
         Ok(())
@@ -282,6 +294,7 @@ impl Player<'_, '_> {
     async fn put_back(&mut self) -> anyhow::Result<()> {
         self.stage.host.kill();
         self.cut(None)?;
+        self.stage.host.set_clock(0)?;
         self.note_isolation_over();
         if let Some(place) = self.state.killed.take() {
             self.stage.coordinators.restart_place(place)?;

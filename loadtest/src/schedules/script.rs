@@ -14,6 +14,9 @@ const STEPS: std::ops::Range<usize> = 3..8;
 const PAUSE: std::ops::Range<Duration> = Duration::from_millis(50)..Duration::from_millis(1_000);
 /// For how long the second attacker is blocked: it expires while all this goes on.
 const BRIEFLY: std::ops::Range<usize> = 3..7;
+/// Seconds by which the host's clock goes wrong: as a time server's client sets it, and as somebody sets it by hand. What
+/// goes back further than a rule may outlive its decision lets rules outlive it on a host that is cut off.
+const CLOCK_OFFSETS: [i32; 4] = [0, 3, -3, 30];
 
 /// Which packets between the host and some coordinators are lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +62,8 @@ pub(super) enum Step {
     /// `netguard-responder flush`: enforcement is switched off by hand.
     Flush,
     Resume,
+    /// The host's clock is set: so many seconds ahead of everybody else's.
+    SetClock(i32),
 }
 
 /// How a schedule ends.
@@ -91,12 +96,21 @@ pub(super) struct State {
     pub(super) cut: Option<Cut>,
     pub(super) killed: Option<usize>,
     pub(super) unplugged: Option<usize>,
+    /// Seconds by which the host's clock is ahead.
+    pub(super) clock: i32,
 }
 
 impl State {
     /// A responder that runs and holds what the cluster wants.
-    pub(super) const CALM: Self =
-        Self { running: true, informed: true, off: false, cut: None, killed: None, unplugged: None };
+    pub(super) const CALM: Self = Self {
+        running: true,
+        informed: true,
+        off: false,
+        cut: None,
+        killed: None,
+        unplugged: None,
+        clock: 0,
+    };
 
     /// Whether the host reaches no coordinator that runs.
     pub(super) fn isolated(&self) -> bool {
@@ -120,6 +134,7 @@ impl State {
             Step::Plug(_) => self.unplugged = None,
             Step::Flush => self.off = true,
             Step::Resume => self.off = false,
+            Step::SetClock(ahead) => self.clock = ahead,
             Step::Tamper(_) => {}
         }
         self.informed |= self.running && !self.isolated();
@@ -154,7 +169,9 @@ fn draw(dice: &mut Dice, state: State) -> Option<Step> {
             .unwrap_or(Lost::Both),
     };
     let tamper = Step::Tamper(dice.below(1 << 16));
-    let mut choices = Vec::new();
+    let others: Vec<_> = CLOCK_OFFSETS.into_iter().filter(|ahead| *ahead != state.clock).collect();
+    let ahead = others.get(dice.below(others.len())).copied().unwrap_or(0);
+    let mut choices = vec![(2, Step::SetClock(ahead))];
     if state.running {
         choices.extend([(3, Step::Kill), (2, Step::Terminate), (3, Step::Upgrade)]);
     } else {
@@ -207,6 +224,7 @@ impl fmt::Display for Step {
             Self::Tamper(which) => write!(f, "somebody else changes the firewall ({which})"),
             Self::Flush => write!(f, "netguard-responder flush"),
             Self::Resume => write!(f, "netguard-responder resume"),
+            Self::SetClock(ahead) => write!(f, "the host's clock is set: {ahead:+} s"),
         }
     }
 }
@@ -252,13 +270,14 @@ mod tests {
                     Step::Tamper(_) => state.running && state.informed && !state.off,
                     Step::Flush => !state.off,
                     Step::Resume => state.off,
+                    Step::SetClock(ahead) => *ahead != state.clock,
                 };
                 assert!(possible, "{step} in {state:?} of\n{script}");
                 drawn.insert(step.to_string().split([' ', '(']).take(2).collect::<String>());
                 state = state.after(*step);
             }
         }
-        assert!(drawn.len() >= 12, "{drawn:?}");
+        assert!(drawn.len() >= 13, "{drawn:?}");
     }
 
     #[test]

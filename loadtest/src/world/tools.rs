@@ -29,6 +29,8 @@ pub const FIREWALLD: &[Tool] =
     &[tool("firewalld", "firewalld"), tool("dbus-daemon", "dbus-daemon"), tool("nsenter", "util-linux")];
 /// What a host that ufw keeps needs besides.
 pub const UFW: &[Tool] = &[tool("ufw", "ufw"), tool("iptables", "iptables"), tool("ipset", "ipset")];
+/// What setting a host's clock needs besides.
+pub const CLOCK: &[Tool] = &[tool("faketime", "faketime")];
 /// What the demo needs besides.
 pub const DEMO: &[Tool] = &[
     tool("nmap", "nmap"),
