@@ -9,6 +9,7 @@ mod caution;
 mod drift;
 mod gated;
 mod goodwill;
+mod look;
 mod mirror;
 mod probe;
 
@@ -26,13 +27,13 @@ pub(crate) use goodwill::Goodwill;
 use netguard_core::{
     decision::DecisionId,
     net::NeverBlockEntry,
-    plan::{Action, Actual, EXPIRY_TOLERANCE, Element, Layout, NotEffective, Scope},
+    plan::{Action, Actual, Element, Layout, NotEffective, Scope},
     time::Timestamp,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// A transaction that the firewall refuses because it changed meanwhile is planned anew from what it holds, so often.
@@ -40,6 +41,12 @@ const ATTEMPTS: usize = 3;
 
 /// From so many changes at once on, the whole firewall is read back.
 const READ_ALL_FROM: usize = 10_000;
+
+/// However long a transaction takes, an element that is held longer than this past its time is put right.
+const MAX_LATE: Duration = Duration::from_secs(30);
+
+/// Elements handed to the firewall at once where all are gone through.
+const AT_ONCE: usize = 10_000;
 
 /// The firewall's side of a responder.
 #[derive(Debug)]
@@ -50,6 +57,8 @@ pub struct Enforcer<B> {
     actual: Actual,
     /// Changed since the last transaction that held.
     touched: BTreeSet<Element>,
+    /// What the longest transaction took so far: so much later than given may a timeout have begun.
+    late: Duration,
     /// The next plan looks at everything.
     resync: bool,
     not_effective: BTreeMap<Element, NotEffective>,
@@ -70,6 +79,7 @@ impl<B: Backend> Enforcer<B> {
             mirror: Mirror::default(),
             actual: Actual::default(),
             touched: BTreeSet::new(),
+            late: Duration::ZERO,
             resync: true,
             not_effective: BTreeMap::new(),
             effective: None,
@@ -205,12 +215,24 @@ impl<B: Backend> Enforcer<B> {
     ) -> Result<bool, BackendError> {
         let now = clock();
         let scope = if self.resync { Scope::All } else { Scope::Touched(&self.touched) };
-        let layout = Layout::within(self.mirror.desired(), now, scope, |element| self.refuses(element));
+        let mut layout = self.layout(now, scope);
         let actions = layout.diff(&self.actual);
         if !actions.is_empty() {
-            self.backend.apply(&actions, now).await?;
-            // A million take seconds: what is left of a timeout counts from when it is read.
+            // Laid out again afterwards: a million elements are not needed twice while the transaction is made of them.
+            let again = actions.len() >= READ_ALL_FROM;
+            if again {
+                layout = Layout::default();
+            }
+            // A million take seconds: a timeout counts from when it is given, and what is left of it from when it is read.
+            self.apply(&actions, clock()).await?;
             self.read_back(actions, clock()).await?;
+            layout = if again {
+                let scope = if self.resync { Scope::All } else { Scope::Touched(&self.touched) };
+                self.layout(now, scope)
+            } else {
+                layout.begun_late(self.late)
+            };
+            self.ask_for_missing(&layout, clock()).await?;
         }
         let missing: Vec<Element> = layout.missing(&self.actual).collect();
         if !missing.is_empty() && attempt < ATTEMPTS {
@@ -223,12 +245,39 @@ impl<B: Backend> Enforcer<B> {
             self.resync = true;
             return Ok(false);
         }
-        let absent: BTreeSet<&Element> = missing.iter().collect();
-        let present: Vec<Element> =
-            layout.elements().keys().filter(|element| !absent.contains(element)).copied().collect();
-        let idle = self.backend.without_effect(&present).await;
-        self.note(&layout, &missing, idle);
+        self.note_held(&layout, &missing).await;
         Ok(true)
+    }
+
+    /// Notes what of `layout` has its effect now; all but `missing` is held.
+    async fn note_held(&mut self, layout: &Layout, missing: &[Element]) {
+        let absent: BTreeSet<&Element> = missing.iter().collect();
+        let mut idle = Vec::new();
+        let mut some = Vec::with_capacity(AT_ONCE);
+        let mut present = layout.elements().keys().filter(|element| !absent.contains(element)).copied();
+        loop {
+            some.extend(present.by_ref().take(AT_ONCE));
+            if some.is_empty() {
+                break;
+            }
+            idle.append(&mut self.backend.without_effect(&some).await);
+            some.clear();
+        }
+        self.note(layout, missing, idle);
+    }
+
+    /// What is to be held, as far as it may be enforced here.
+    fn layout(&self, now: Timestamp, scope: Scope<'_>) -> Layout {
+        let refuses = |element: &Element| self.refuses(element);
+        Layout::within(self.mirror.desired(), now, scope, refuses).begun_late(self.late)
+    }
+
+    /// One transaction.
+    async fn apply(&mut self, actions: &[Action], now: Timestamp) -> Result<(), BackendError> {
+        let began = Instant::now();
+        self.backend.apply(actions, now).await?;
+        self.late = self.late.max(began.elapsed()).min(MAX_LATE);
+        Ok(())
     }
 
     /// From the firewall itself: what it holds now of what was just changed.
@@ -291,63 +340,5 @@ impl<B: Backend> Enforcer<B> {
             self.not_effective.insert(element, NotEffective { element, decision, why: why.to_owned() });
         }
         self.metrics.held(self.actual.elements.len(), self.not_effective.len());
-    }
-
-    /// Looks whether the firewall still holds what it should, and puts it right. `connected`: whether the cluster is
-    /// there; without it nothing is extended.
-    ///
-    pub async fn verify(&mut self, connected: bool, clock: impl Fn() -> Timestamp) -> Verified {
-        let mut drift = match self.open(clock()).await {
-            Ok(repaired) => repaired,
-            Err(error) => {
-                tracing::error!(%error, "the firewall cannot be verified");
-                self.metrics.failed();
-                self.resync = true;
-                self.give_up(&error.to_string(), clock());
-                return Verified { drift: vec![error.to_string()], held: false };
-            }
-        };
-        if self.mirror.position().is_none() {
-            return Verified { drift, held: true };
-        }
-        let now = clock();
-        let layout = Layout::within(self.mirror.desired(), now, Scope::All, |element| self.refuses(element));
-        let soon = now.saturating_add(EXPIRY_TOLERANCE);
-        let mut actions = layout.diff(&self.actual);
-        if !connected {
-            actions.retain(|action| !matches!(action, Action::Extend { .. }));
-        }
-        // What expires in this moment is no drift.
-        let wrong = actions.iter().filter(|action| match action {
-            Action::Add { expires_at, .. } => *expires_at > soon,
-            Action::Extend { .. } | Action::SetThrottle { .. } => true,
-            Action::Remove { element } => self.actual.elements.get(element).is_some_and(|held| *held > soon),
-        });
-        // Changes that wait anyway explain a difference, and so does a part of the firewall that was gone.
-        if drift.is_empty() && !self.is_pending() {
-            drift = drift::describe(wrong);
-        }
-        if !drift.is_empty() {
-            self.metrics.drifted();
-            tracing::warn!(what = drift.join("; "), "the firewall was changed by somebody else: put right");
-        }
-        let mut held = true;
-        if connected {
-            self.resync = true;
-            held = self.enforce(clock).await;
-        } else if !actions.is_empty() {
-            // What was decided and has not expired is put back; nothing new is, since nothing new is known.
-            let put = async {
-                self.backend.apply(&actions, now).await?;
-                self.read_back(actions, now).await
-            };
-            if let Err(error) = put.await {
-                tracing::warn!(%error, "the firewall did not take back what it had");
-                self.metrics.failed();
-                self.resync = true;
-                held = false;
-            }
-        }
-        Verified { drift, held }
     }
 }

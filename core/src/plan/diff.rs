@@ -49,7 +49,7 @@ impl Layout {
         for (&element, &expires_at) in self.elements.iter() {
             match self.held(actual, &element) {
                 None => actions.push(Action::Add { element, expires_at }),
-                Some(held) if !differ(held, expires_at) => {}
+                Some(held) if !self.differ(held, expires_at) => {}
                 Some(held) if held < expires_at => actions.push(Action::Extend { element, expires_at }),
                 Some(_) => shorter.push(Action::Extend { element, expires_at }),
             }
@@ -65,13 +65,17 @@ impl Layout {
         self.elements
             .iter()
             .filter(|&(element, &expires_at)| {
-                self.held(actual, element).is_none_or(|held| differ(held, expires_at))
+                self.held(actual, element).is_none_or(|held| self.differ(held, expires_at))
             })
             .map(|(&element, _)| element)
     }
 
     fn held(&self, actual: &Actual, element: &Element) -> Option<Timestamp> {
         actual.elements.get(element).copied().filter(|expires_at| *expires_at > self.now)
+    }
+
+    fn differ(&self, held: Timestamp, wanted: Timestamp) -> bool {
+        wanted.since(held) > EXPIRY_TOLERANCE || held.since(wanted) > EXPIRY_TOLERANCE + self.late
     }
 
     /// What is held of what this layout speaks for.
@@ -85,8 +89,4 @@ impl Layout {
             }),
         )
     }
-}
-
-fn differ(a: Timestamp, b: Timestamp) -> bool {
-    a.since(b).max(b.since(a)) > EXPIRY_TOLERANCE
 }

@@ -15,7 +15,7 @@ use crate::{
     ledger::Entry,
     time::Timestamp,
 };
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 /// What part of everything a plan looks at.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +43,8 @@ pub struct Layout {
     pub(super) throttle_per_minute: u32,
     /// What expired by then is not held any more, whatever a listing of before says.
     pub(super) now: Timestamp,
+    /// How much longer than wanted an element may be held.
+    pub(super) late: Duration,
     not_effective: Vec<NotEffective>,
 }
 
@@ -74,7 +76,15 @@ impl Layout {
                 (elements.into_iter().collect(), Some(regions))
             }
         };
-        Self { elements, regions, throttle_per_minute: desired.throttle_per_minute(), now, not_effective }
+        let throttle_per_minute = desired.throttle_per_minute();
+        Self { elements, regions, throttle_per_minute, now, late: Duration::ZERO, not_effective }
+    }
+
+    /// For a firewall whose timeouts begin up to `late` after they are given: a transaction of a million elements takes
+    /// it seconds, and each element's time begins when it is come to. Held that much longer is not held otherwise.
+    #[must_use]
+    pub fn begun_late(self, late: Duration) -> Self {
+        Self { late, ..self }
     }
 
     /// What should be held, and until when.

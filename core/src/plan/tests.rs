@@ -340,3 +340,21 @@ fn nothing_is_held_past_the_horizon() {
     assert_eq!(held(NOW), [(wanted[0].0, at(60)), (wanted[2].0, at(50))].into());
     assert!(held(at(60)).is_empty());
 }
+
+#[test]
+fn what_a_slow_firewall_holds_too_long_is_left_and_what_it_holds_too_short_is_not() {
+    let [late, early] = ["192.0.2.1", "192.0.2.2"].map(|source| Element::block(prefix(source)));
+    let desired = desired(&[(late, at(100)), (early, at(100))]);
+    let rate = desired.throttle_per_minute();
+    let held = |seconds: [u64; 2]| Actual {
+        elements: [(late, at(seconds[0])), (early, at(seconds[1]))].into(),
+        throttle_per_minute: Some(rate),
+    };
+    let layout = Layout::of(&desired, NOW, Scope::All).begun_late(std::time::Duration::from_secs(10));
+    assert_eq!(layout.diff(&held([112, 98])), []);
+    assert_eq!(layout.diff(&held([112, 97])), [Action::Extend { element: early, expires_at: at(100) }]);
+    assert_eq!(layout.missing(&held([112, 97])).collect::<Vec<_>>(), [early]);
+    assert_eq!(layout.diff(&held([113, 100])), [Action::Extend { element: late, expires_at: at(100) }]);
+    let punctual = Layout::of(&desired, NOW, Scope::All);
+    assert_eq!(punctual.diff(&held([103, 100])), [Action::Extend { element: late, expires_at: at(100) }]);
+}

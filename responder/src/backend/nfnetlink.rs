@@ -5,22 +5,32 @@
 
 pub(crate) mod message;
 
-use message::{attribute, be32, put_message, split_message};
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink,
-    sockopt::{Timeout, set_socket_timeout},
+use message::{Header, attribute, be32, put_message, split_message};
+use rustix::{
+    io::Errno,
+    net::{
+        AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType, netlink, sendmsg,
+        sockopt::{self, Timeout, set_socket_timeout},
+    },
 };
-use std::{io, os::fd::OwnedFd, time::Duration};
+use std::{
+    io::{self, IoSlice},
+    os::fd::OwnedFd,
+    time::Duration,
+};
 
 /// The kernel answers at once or never; this only keeps a lost answer from hanging the responder.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// An error carries the request it is about, whose one long attribute has up to 64 KiB.
 const RECEIVE_BYTES: usize = 128 << 10;
 
-const MESSAGE_ERROR: u16 = 2;
+/// What the kernel's own bookkeeping takes of a send buffer, with room to spare.
+const SEND_OVERHEAD: usize = 4096;
+
+pub(crate) const MESSAGE_ERROR: u16 = 2;
 const MESSAGE_DONE: u16 = 3;
-const FLAG_REQUEST: u16 = 0x1;
-const FLAG_ACK: u16 = 0x4;
+pub(crate) const FLAG_REQUEST: u16 = 0x1;
+pub(crate) const FLAG_ACK: u16 = 0x4;
 const FLAG_DUMP: u16 = 0x300;
 /// What is dumped changed meanwhile: what came is neither the old nor the new.
 const FLAG_DUMP_INTERRUPTED: u16 = 0x10;
@@ -74,6 +84,45 @@ impl Socket {
     /// Errors: as the kernel says; `Interrupted` when the list changed while it was read.
     pub(crate) fn dump(&mut self, request: Request<'_>, each: impl FnMut(&[u8])) -> io::Result<()> {
         self.converse(request, FLAG_DUMP, each)
+    }
+
+    /// Hands `parts` over as one message of the socket, whatever messages they are. The kernel carries them out before
+    /// this returns; its answers are then there for [`Self::answers`].
+    ///
+    /// Errors: nothing was handed over.
+    pub(crate) fn send(&mut self, parts: &[IoSlice<'_>]) -> io::Result<()> {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        let room = length + SEND_OVERHEAD;
+        if sockopt::socket_send_buffer_size(&self.socket)? < room {
+            // Without the privilege to go past the system's limit, as much as it allows.
+            sockopt::set_socket_send_buffer_size_force(&self.socket, room)
+                .or_else(|_| sockopt::set_socket_send_buffer_size(&self.socket, room))?;
+        }
+        let sent = sendmsg(&self.socket, parts, &mut SendAncillaryBuffer::default(), SendFlags::empty())?;
+        if sent == length { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+    }
+
+    /// Hands over each message that is there: its header, and what follows it. Never waits.
+    ///
+    /// Errors: some were lost (`ENOBUFS`); `each` had all others.
+    pub(crate) fn answers(&mut self, mut each: impl FnMut(&Header, &[u8])) -> io::Result<()> {
+        let mut lost = Ok(());
+        loop {
+            let length = match rustix::net::recv(&self.socket, &mut self.buffer[..], RecvFlags::DONTWAIT) {
+                Ok((length, _)) => length,
+                Err(Errno::AGAIN) => return lost,
+                Err(Errno::INTR) => continue,
+                Err(error) => {
+                    lost = Err(error.into());
+                    continue;
+                }
+            };
+            let mut rest = self.buffer.get(..length).unwrap_or_default();
+            while let Some((header, payload, next)) = split_message(rest) {
+                rest = next;
+                each(&header, payload);
+            }
+        }
     }
 
     /// The generation of the nftables ruleset, which the nft variant of iptables changes too.

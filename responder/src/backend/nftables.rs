@@ -7,16 +7,20 @@
 //! * What the table holds outlives this process; a start reads it and changes only what differs.
 //! * What is read back comes from the kernel, not from memory.
 
+mod ability;
 mod batch;
 mod check;
 mod legacy;
 mod listing;
 mod netlink;
 mod own;
+mod places;
+mod read;
 mod room;
 mod ruleset;
 mod script;
 mod sets;
+mod standing;
 mod write;
 
 pub use check::{Finding, check};
@@ -30,11 +34,11 @@ use listing::Listing;
 use netguard_core::{
     decision::{Target, Verb},
     net::Protocol,
-    plan::{Action, Actual, Element},
+    plan::{Action, Element},
     subject::Service,
     time::Timestamp,
 };
-use netlink::{Netlink, RawElement};
+use netlink::Netlink;
 use room::Room;
 use ruleset::{OFF_TABLE, Shape, TABLE, UNTRACK};
 use sets::Set;
@@ -47,8 +51,6 @@ use std::{
 };
 use tokio::time::{Instant, sleep_until};
 
-/// From this many elements of one set on, reading the whole set costs less than asking for each.
-const READ_WHOLE_SET_FROM: usize = 512;
 /// How often it is asked whether somebody changed the ruleset: 10 µs each time, whatever others do.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// asm-generic/errno.h: a kernel without nfnetlink.
@@ -64,6 +66,12 @@ pub struct Nftables {
     shielded: BTreeSet<Service>,
     /// Whether the kernel has `synproxy`; asked when first needed.
     synproxy: Option<Result<(), String>>,
+    /// Whether the kernel chooses a part of a set by its own hash; asked when first needed.
+    takes_parts: Option<bool>,
+    /// How many elements each set holds, as far as is known: what expired since it was last read counts too.
+    held: BTreeMap<Set, usize>,
+    /// Sets that are split, of which elements may be in the set itself: the next transaction moves them.
+    outside: BTreeSet<Set>,
     /// The ruleset's generation after our last transaction.
     generation: Option<u32>,
     counters: Counters,
@@ -113,6 +121,9 @@ impl Nftables {
             shape: Shape { treatment, ..Shape::default() },
             shielded: BTreeSet::new(),
             synproxy: None,
+            takes_parts: None,
+            held: BTreeMap::new(),
+            outside: BTreeSet::new(),
             generation: None,
             counters: Counters::default(),
             kernel: Kernel::running(),
@@ -185,102 +196,10 @@ impl Nftables {
         self.netlink()?.has_table(OFF_TABLE).map_err(unread)
     }
 
-    /// All elements in the sets that stand.
-    fn read_all(&mut self, listing: &Listing, now: Timestamp) -> Result<Elements, BackendError> {
-        let began = std::time::Instant::now();
-        let mut elements = Vec::new();
-        for set in Set::ALWAYS.iter().copied().chain(listing.prefix_sets()) {
-            // A set of another type holds nothing of ours.
-            let netlink = self.netlink()?;
-            // What is left of a timeout is told when the element is, which for a million may be seconds later.
-            let read = |raw: RawElement<'_>| {
-                Some((set.element(raw.key)?, raw.until(now.saturating_add(began.elapsed()))))
-            };
-            elements.append(&mut netlink.dump(&set.name(), read).map_err(unread)?);
-        }
-        // Built at once from what is in order, a map has no room left over in it.
-        let mut elements: Elements = elements.into_iter().collect();
-        for set in listing.interval_sets() {
-            let bounds = self.netlink()?.dump(set.name, |raw| set.bound(raw, now)).map_err(unread)?;
-            elements.extend(set.elements(&bounds));
-        }
-        Ok(elements)
-    }
-
-    /// Puts the table right, with sets for the prefixes of `held` and no others. Sets that stand with another type (an
-    /// older version made them) cannot be changed: then the table is made anew with everything it held, in the same
-    /// transaction.
-    async fn build(
-        &mut self,
-        found: Option<&Listing>,
-        held: &Elements,
-        now: Timestamp,
-    ) -> Result<(), BackendError> {
-        self.shape.prefixes = prefix_sets(held.keys());
-        let mut script = self.shape.script();
-        script.extend(self.kept.as_ref().map(own::kept_script));
-        let Some(found) = found else { return self.nft.transact(&script).await };
-        if !found.is_of_another_schema() {
-            let stand = found.prefix_sets();
-            let unused = stand.difference(&self.shape.prefixes).copied();
-            match self.nft.transact(&(script.clone() + &Shape::without(unused))).await {
-                Err(BackendError::Refused { .. }) => {}
-                other => return other,
-            }
-        }
-        let again: Vec<_> =
-            held.iter().map(|(&element, &expires_at)| Action::Add { element, expires_at }).collect();
-        let anew = format!("delete table inet {TABLE}\n{script}{}", script::of(again.iter(), now));
-        self.nft.transact(&anew).await
-    }
-
-    /// Whether something behind this host is shielded, and the kernel can answer for it.
-    async fn wants_synproxy(&mut self, shielded: &BTreeSet<Service>) -> bool {
-        let behind = shielded.iter().any(|service| {
-            service.protocol == Protocol::TCP
-                && kernel::forwards(service.address)
-                && !kernel::is_local(service.address)
-        });
-        behind && self.has_synproxy().await.is_ok()
-    }
-
-    async fn has_synproxy(&mut self) -> Result<(), String> {
-        if let Some(known) = &self.synproxy {
-            return known.clone();
-        }
-        let probe = "add table inet netguard_probe\n\
-            add chain inet netguard_probe forward { type filter hook forward priority -10; policy accept; }\n\
-            add rule inet netguard_probe forward meta l4proto 6 ct state invalid,untracked synproxy mss 1460 wscale 7 timestamp sack-perm\n";
-        let answer = self.nft.would_take(probe).await.map_err(|error| {
-            format!(
-                "the service is behind this host, and this kernel has no `synproxy` to answer for it \
-                 (load it with `modprobe nft_synproxy`): {error}"
-            )
-        });
-        self.synproxy.insert(answer).clone()
-    }
-
     fn note_generation(&mut self) -> Result<u32, BackendError> {
         let generation = self.netlink()?.generation().map_err(unread)?;
         self.generation = Some(generation);
         Ok(generation)
-    }
-
-    async fn shield_without_effect(&mut self, service: Service) -> Option<String> {
-        if service.protocol == Protocol::UDP {
-            // The rules are all there is to it.
-            return None;
-        }
-        // Asked for first: packets to an address that is ours without being on an interface reach our stack too.
-        let cookies = kernel::ensure_syn_cookies();
-        if kernel::is_local(service.address) {
-            return cookies.err();
-        }
-        if kernel::forwards(service.address) {
-            return self.has_synproxy().await.err();
-        }
-        // Nothing of it passes here: there is nothing to do, and nothing lacks.
-        None
     }
 }
 
@@ -317,62 +236,14 @@ impl Backend for Nftables {
     }
 
     async fn open(&mut self, now: Timestamp) -> Result<Survey, BackendError> {
-        if self.generation.is_none() {
-            // Reading needs no nft, but a responder that cannot write has to say so at its start.
-            self.nft.version().await?;
-        }
-        if self.is_switched_off()? {
-            return Err(BackendError::SwitchedOff);
-        }
-        let mut repaired = Vec::new();
-        let listing = self.list()?;
-        let mut elements = match &listing {
-            Some(listing) => self.read_all(listing, now)?,
-            None => Elements::new(),
-        };
-        // What is wanted of the rules depends on what is held.
-        self.shielded = services(&elements);
-        match &listing {
-            None => {
-                self.shape.synproxy = false;
-                repaired.push(format!("table inet {TABLE} was missing"));
-                self.build(None, &elements, now).await?;
-            }
-            Some(listing) => {
-                if let Some(rate) = listing.throttle_per_minute() {
-                    self.shape.throttle_per_minute = rate;
-                }
-                self.counters = listing.counters();
-                self.shape.prefixes = listing.prefix_sets();
-                let shielded = self.shielded.clone();
-                self.shape.synproxy = self.wants_synproxy(&shielded).await;
-                let faults = listing.faults(&self.shape);
-                let superfluous =
-                    (!self.shape.synproxy && listing.has_chain(&UNTRACK)) || listing.is_of_another_schema();
-                if !faults.is_empty() || superfluous {
-                    self.build(Some(listing), &elements, now).await?;
-                    repaired.extend(faults);
-                    let built = self.list()?.unwrap_or_default();
-                    elements = self.read_all(&built, now)?;
-                }
-            }
-        }
-        for set in self.room.sets() {
-            let held = elements.keys().filter(|element| Set::of(element) == Some(set)).count();
-            self.room.admit(set, self.shape.set_size(), held);
-        }
-        if self.ensure_kept().await? {
-            repaired.push("the connections to be kept open were altered".to_owned());
-        }
-        self.note_generation()?;
-        let throttle_per_minute = Some(self.shape.throttle_per_minute);
-        Ok(Survey { actual: Actual { elements, throttle_per_minute }, repaired })
+        self.survey(now).await
     }
 
     async fn apply(&mut self, actions: &[Action], now: Timestamp) -> Result<(), BackendError> {
         fit(actions)?;
+        let began = std::time::Instant::now();
         self.prepare(actions).await?;
-        self.write(actions, now).await
+        self.write(actions, now.saturating_add(began.elapsed())).await
     }
 
     async fn read(
@@ -380,28 +251,7 @@ impl Backend for Nftables {
         elements: &BTreeSet<Element>,
         now: Timestamp,
     ) -> Result<BTreeMap<Element, Timestamp>, BackendError> {
-        let mut by_set: BTreeMap<Set, Vec<Element>> = BTreeMap::new();
-        for element in elements {
-            if let Some(set) = Set::of(element) {
-                by_set.entry(set).or_default().push(*element);
-            }
-        }
-        let mut held = BTreeMap::new();
-        for (set, wanted) in by_set {
-            if wanted.len() >= READ_WHOLE_SET_FROM {
-                let all = self.held_in(set, now)?;
-                held.extend(wanted.iter().filter_map(|element| Some((*element, *all.get(element)?))));
-                continue;
-            }
-            for element in wanted {
-                let until = self
-                    .netlink()?
-                    .element(set, &Set::key(&element), |raw| Some(raw.until(now)))
-                    .map_err(unread)?;
-                held.extend(until.map(|until| (element, until)));
-            }
-        }
-        Ok(held)
+        self.read_each(elements, now)
     }
 
     async fn without_effect(&mut self, elements: &[Element]) -> Vec<(Element, String)> {
@@ -472,18 +322,6 @@ impl Backend for Nftables {
     }
 
     async fn stopped(&mut self, limit: usize) -> Result<Vec<(Element, Stopped)>, BackendError> {
-        let always = Set::ALWAYS.iter().copied();
-        let sets: Vec<_> = always.chain(self.shape.prefixes.iter().copied()).collect();
-        let mut most = Vec::new();
-        for set in sets.into_iter().filter(|set| set.verb() == Verb::Block) {
-            let counted = self.netlink()?.dump(&set.name(), |raw| {
-                (raw.stopped.packets > 0).then_some(())?;
-                Some((set.element(raw.key)?, raw.stopped))
-            });
-            most.append(&mut counted.map_err(unread)?);
-        }
-        most.sort_unstable_by_key(|(element, stopped)| (std::cmp::Reverse(stopped.packets), *element));
-        most.truncate(limit);
-        Ok(most)
+        self.stopped_most(limit)
     }
 }

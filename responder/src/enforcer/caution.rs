@@ -3,7 +3,7 @@
 use super::Enforcer;
 use crate::backend::{Backend, BackendError};
 use netguard_core::{
-    plan::{Action, Element, Layout, Scope},
+    plan::{Action, Element, Scope},
     time::Timestamp,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,7 +38,7 @@ impl<B: Backend> Enforcer<B> {
             return BTreeSet::new();
         }
         let scope = if self.resync { Scope::All } else { Scope::Touched(&self.touched) };
-        let layout = Layout::within(self.mirror.desired(), now, scope, |element| self.refuses(element));
+        let layout = self.layout(now, scope);
         let actions = layout.diff(&self.actual);
         let added = actions.into_iter().filter_map(|action| match action {
             Action::Add { element, .. } => Some(element),
@@ -79,7 +79,7 @@ impl<B: Backend> Enforcer<B> {
         let actions: Vec<_> =
             self.actual.elements.keys().map(|element| Action::Remove { element: *element }).collect();
         let held = actions.len();
-        self.backend.apply(&actions, now).await?;
+        self.apply(&actions, now).await?;
         self.read_back(actions, now).await?;
         self.metrics.held(self.actual.elements.len(), 0);
         Ok(held)

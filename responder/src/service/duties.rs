@@ -7,7 +7,7 @@ use tokio::{task::JoinHandle, time::Instant};
 
 /// How often it is asked what decisions stopped, and how many times as long as the asking took there is a pause.
 pub(super) const COUNT: Duration = Duration::from_secs(10);
-const COUNT_REST: u32 = 20;
+const COUNT_REST: u32 = 50;
 /// How often the good peers are written to disk: whoever is learned takes as long.
 pub(super) const REMEMBER: Duration = Duration::from_secs(60);
 

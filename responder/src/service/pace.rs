@@ -14,6 +14,8 @@ const AT_ONCE: Duration = Duration::from_secs(3);
 const REST: u32 = 4;
 /// How often the whole firewall is compared when nothing tells of a change.
 const AT_LEAST_EVERY: Duration = Duration::from_secs(30);
+/// And so many times as long as a look takes is between two of those: they take at most a hundredth of one core.
+const REGULAR_REST: u32 = 100;
 /// How soon it is tried again, at the latest, when the firewall does not take what it should hold. The first time at once,
 /// since somebody else may have written at the same moment; then twice as long each time.
 const RETRY: Duration = Duration::from_secs(2);
@@ -72,14 +74,15 @@ impl Pace {
     /// It was looked, from `began` until `now`; `held`: all is as it should be.
     pub(super) fn looked(&mut self, began: Instant, now: Instant, held: bool) {
         let paid = began.saturating_duration_since(self.reckoned) / REST;
-        self.spent = self.spent.saturating_sub(paid) + now.saturating_duration_since(began);
+        let took = now.saturating_duration_since(began);
+        self.spent = self.spent.saturating_sub(paid) + took;
         self.reckoned = now;
         let beyond = self.spent.saturating_sub(AT_ONCE);
         self.not_before = (began + APART).max(now + beyond * REST);
         self.noticed = false;
         if held {
             self.failing = None;
-            self.next = now + AT_LEAST_EVERY;
+            self.next = now + AT_LEAST_EVERY.max(took * REGULAR_REST);
         } else {
             // A firewall that cannot be put right is not looked at more often because somebody keeps it so.
             self.next = self.not_before.max(now + self.fail());
@@ -128,6 +131,11 @@ mod tests {
             pace.looked(began, now, true);
         }
         assert_eq!(begins, [0, 1_000, 2_000, 3_000, 8_000, 13_000]);
+        assert_eq!(
+            pace.is_content().then_some(pace.next),
+            Some(now + Duration::from_secs(100)),
+            "for no reason"
+        );
         // What is spent is paid off while nothing is looked at.
         pace.looked(at(60_000), at(60_001), true);
         pace.noticed();

@@ -7,24 +7,23 @@
 //! Formats: linux/netfilter/nfnetlink.h, linux/netfilter/nf_tables.h.
 
 use super::{
-    message::{put, put_message, put_nested, split_message, write_at},
+    message::{put, put_message, put_nested, write_at},
     netlink::{
-        DATA_VALUE, ELEMENT_EXPIRATION, ELEMENT_KEY, FAMILY_INET, FLAG_REQUEST, LIST_ELEMENT, LIST_ELEMENTS,
-        MESSAGE_ERROR, NEW_SET_ELEMENTS, Netlink, SUBSYSTEM_NFTABLES, list_of,
+        DATA_VALUE, ELEMENT_EXPIRATION, ELEMENT_KEY, FAMILY_INET, LIST_ELEMENT, LIST_ELEMENTS,
+        NEW_SET_ELEMENTS, Netlink, SUBSYSTEM_NFTABLES, list_of,
     },
+    places::{Place, Split},
     script::timeout,
     sets::Set,
 };
+use crate::backend::nfnetlink::{FLAG_ACK, FLAG_REQUEST, MESSAGE_ERROR};
 use netguard_core::{
     plan::{Action, Element},
     time::Timestamp,
 };
-use rustix::{
-    io::Errno,
-    net::{RecvFlags, SendAncillaryBuffer, SendFlags, sendmsg, sockopt},
-};
+use rustix::io::Errno;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, IoSlice},
 };
 
@@ -34,14 +33,11 @@ const BATCH_GENERATION: u16 = 1;
 const DELETE_SET_ELEMENTS: u16 = SUBSYSTEM_NFTABLES | 14;
 /// As a deletion, but of what is gone already too (Linux 6.3).
 const DESTROY_SET_ELEMENTS: u16 = SUBSYSTEM_NFTABLES | 30;
-const FLAG_ACKNOWLEDGE: u16 = 0x4;
 const FLAG_CREATE: u16 = 0x400;
 const RESOURCE_NFTABLES: u16 = 10;
 const ELEMENT_TIMEOUT: u16 = 4;
-/// Bytes of elements in one message: a list's length is told in 16 bits.
-const MAX_LIST_BYTES: usize = 60_000;
-/// What the kernel's own bookkeeping takes of a send buffer, with room to spare.
-const SEND_OVERHEAD: usize = 4096;
+/// Bytes of elements in one message: a list's length is told in 16 bits, and hundreds of sets are written to at a time.
+const MAX_LIST_BYTES: usize = 16_000;
 /// Where a message's flags stand in it.
 const FLAGS_AT: usize = 6;
 
@@ -75,23 +71,28 @@ impl Kernel {
 pub(super) struct Batch {
     bytes: Vec<u8>,
     /// The set that each message is about, in order.
-    sets: Vec<Set>,
+    places: Vec<Place>,
     /// Lists of elements that have room for more.
-    open: BTreeMap<(u16, Set), Vec<u8>>,
+    open: BTreeMap<(u16, Place), Vec<u8>>,
+    split: Split,
     /// Where the last message begins in `bytes`.
     last: usize,
 }
 
 impl Batch {
-    /// The elements' part of `actions`.
+    /// The elements' part of `actions`, after what are the whole contents of `emptied`.
     ///
     /// What goes is taken out first, so that it leaves its room in a set of limited size to what comes.
     pub(super) fn of<'a>(
         actions: impl Iterator<Item = &'a Action> + Clone,
         now: Timestamp,
         kernel: Kernel,
+        (split, emptied): (&Split, &BTreeSet<Set>),
     ) -> Self {
-        let mut batch = Self::default();
+        let mut batch = Self { split: split.clone(), ..Self::default() };
+        for set in emptied {
+            batch.message(DELETE_SET_ELEMENTS, Place::whole(*set), &[]);
+        }
         let gone = |action: &'a Action| match action {
             Action::Remove { element } => Some(*element),
             Action::Extend { element, .. } if kernel == Kernel::Replaces => Some(*element),
@@ -126,13 +127,13 @@ impl Batch {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.sets.is_empty()
+        self.places.is_empty()
     }
 
     /// `timeout`: in milliseconds, and whether an element that is held begins it anew.
     fn push(&mut self, kind: u16, element: &Element, timeout: Option<(u64, bool)>) {
-        let Some(set) = Set::of(element) else { return };
-        let list = self.open.entry((kind, set)).or_default();
+        let Some(place) = self.split.place(element) else { return };
+        let list = self.open.entry((kind, place)).or_default();
         put_nested(list, LIST_ELEMENT, |into| {
             put_nested(into, ELEMENT_KEY, |into| put(into, DATA_VALUE, &Set::key(element)));
             if let Some((milliseconds, update)) = timeout {
@@ -144,28 +145,31 @@ impl Batch {
         });
         if list.len() >= MAX_LIST_BYTES {
             let list = std::mem::take(list);
-            self.message(kind, set, &list);
+            self.message(kind, place, &list);
         }
     }
 
     /// Whatever follows comes after all that was pushed so far.
     fn close(&mut self) {
-        for ((kind, set), list) in std::mem::take(&mut self.open) {
+        for ((kind, place), list) in std::mem::take(&mut self.open) {
             if !list.is_empty() {
-                self.message(kind, set, &list);
+                self.message(kind, place, &list);
             }
         }
     }
 
-    fn message(&mut self, kind: u16, set: Set, list: &[u8]) {
+    /// Without a list it is about all elements.
+    fn message(&mut self, kind: u16, place: Place, list: &[u8]) {
         // One acknowledgement is enough to know that all of it was taken: the last one's.
         write_at(&mut self.bytes, self.last + FLAGS_AT, &flags(0).to_ne_bytes());
         self.last = self.bytes.len();
-        self.sets.push(set);
-        let header = (kind, flags(FLAG_ACKNOWLEDGE), sequence(self.sets.len()));
+        self.places.push(place);
+        let header = (kind, flags(FLAG_ACK), sequence(self.places.len()));
         put_message(&mut self.bytes, header, (FAMILY_INET, 0), |into| {
-            into.extend_from_slice(&list_of(&set.name()));
-            put_nested(into, LIST_ELEMENTS, |into| into.extend_from_slice(list));
+            into.extend_from_slice(&list_of(&place.to_string()));
+            if !list.is_empty() {
+                put_nested(into, LIST_ELEMENTS, |into| into.extend_from_slice(list));
+            }
         });
     }
 }
@@ -185,7 +189,7 @@ pub(super) enum Unwritten {
     /// The ruleset is not of the generation that was told: somebody changed it.
     Moved,
     /// The kernel refuses an element of this set, or the batch as a whole.
-    Refused(io::Error, Option<Set>),
+    Refused(io::Error, Option<Place>),
     /// It could not be handed over, or its answer was lost.
     Unsent(io::Error),
 }
@@ -193,9 +197,8 @@ pub(super) enum Unwritten {
 impl Netlink {
     /// Carries `batch` out in one transaction; with `generation`, only when the ruleset is still of that generation.
     pub(super) fn commit(&mut self, batch: &Batch, generation: Option<u32>) -> Result<(), Unwritten> {
-        let unsent = |error: Errno| Unwritten::Unsent(error.into());
         // Answers to what was given up on.
-        let _ = self.answers(batch);
+        let _ = self.socket.answers(|_, _| {});
         let mut begin = Vec::new();
         put_message(&mut begin, (BATCH_BEGIN, FLAG_REQUEST, sequence(0)), (0, RESOURCE_NFTABLES), |into| {
             if let Some(generation) = generation {
@@ -203,64 +206,40 @@ impl Netlink {
             }
         });
         let mut end = Vec::new();
-        let last = sequence(batch.sets.len() + 1);
+        let last = sequence(batch.places.len() + 1);
         put_message(&mut end, (BATCH_END, FLAG_REQUEST, last), (0, RESOURCE_NFTABLES), |_| {});
-
-        let length = begin.len() + batch.bytes.len() + end.len();
-        let room = length + SEND_OVERHEAD;
-        if sockopt::socket_send_buffer_size(&self.socket).map_err(unsent)? < room {
-            // Without the privilege to go past the system's limit, as much as it allows.
-            sockopt::set_socket_send_buffer_size_force(&self.socket, room)
-                .or_else(|_| sockopt::set_socket_send_buffer_size(&self.socket, room))
-                .map_err(unsent)?;
-        }
         let parts = [IoSlice::new(&begin), IoSlice::new(&batch.bytes), IoSlice::new(&end)];
-        let sent = sendmsg(&self.socket, &parts, &mut SendAncillaryBuffer::default(), SendFlags::empty())
-            .map_err(unsent)?;
-        if sent != length {
-            return Err(Unwritten::Unsent(io::ErrorKind::WriteZero.into()));
-        }
-        self.answers(batch)
+        self.socket.send(&parts).map_err(Unwritten::Unsent)?;
+        self.verdict(batch)
     }
 
     /// What the kernel said of a batch. The first complaint counts: others follow from it.
-    fn answers(&mut self, batch: &Batch) -> Result<(), Unwritten> {
-        let mut verdict = Err(Unwritten::Unsent(io::Error::new(
-            io::ErrorKind::UnexpectedEof,
-            "the kernel did not acknowledge the transaction",
-        )));
-        loop {
-            let length = match rustix::net::recv(&self.socket, &mut self.buffer[..], RecvFlags::DONTWAIT) {
-                Ok((length, _)) => length,
-                Err(Errno::AGAIN) => return verdict,
-                Err(Errno::INTR) => continue,
-                Err(error) => {
-                    // Answers were lost (ENOBUFS). A complaint among those that came still counts.
-                    if !matches!(verdict, Err(Unwritten::Moved | Unwritten::Refused(..))) {
-                        verdict = Err(Unwritten::Unsent(error.into()));
-                    }
-                    continue;
-                }
-            };
-            let mut rest = self.buffer.get(..length).unwrap_or_default();
-            while let Some((header, payload, next)) = split_message(rest) {
-                rest = next;
-                if header.kind != MESSAGE_ERROR {
-                    continue;
-                }
-                let code = payload.first_chunk().map_or(0, |bytes| i32::from_ne_bytes(*bytes));
-                let number = usize::try_from(header.sequence & !(1 << 31)).unwrap_or(0);
-                verdict = match (verdict, code) {
-                    (earlier @ Err(Unwritten::Moved | Unwritten::Refused(..)), _) => earlier,
-                    (Err(_), 0) => Ok(()),
-                    (earlier, 0) => earlier,
-                    (_, code) if -code == Errno::RESTART.raw_os_error() => Err(Unwritten::Moved),
-                    (_, code) => {
-                        let set = number.checked_sub(1).and_then(|at| batch.sets.get(at)).copied();
-                        Err(Unwritten::Refused(io::Error::from_raw_os_error(-code), set))
-                    }
-                };
+    fn verdict(&mut self, batch: &Batch) -> Result<(), Unwritten> {
+        let mut complaint = None;
+        let mut acknowledged = false;
+        let all_there = self.socket.answers(|header, payload| {
+            if header.kind != MESSAGE_ERROR || complaint.is_some() {
+                return;
             }
+            let code = payload.first_chunk().map_or(0, |bytes| i32::from_ne_bytes(*bytes));
+            let number = usize::try_from(header.sequence & !(1 << 31)).unwrap_or(0);
+            if code == 0 {
+                acknowledged = true;
+            } else if -code == Errno::RESTART.raw_os_error() {
+                complaint = Some(Unwritten::Moved);
+            } else {
+                let place = number.checked_sub(1).and_then(|at| batch.places.get(at)).copied();
+                complaint = Some(Unwritten::Refused(io::Error::from_raw_os_error(-code), place));
+            }
+        });
+        match (complaint, all_there) {
+            (Some(complaint), _) => Err(complaint),
+            (None, Err(error)) => Err(Unwritten::Unsent(error)),
+            (None, Ok(())) if acknowledged => Ok(()),
+            (None, Ok(())) => Err(Unwritten::Unsent(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the kernel did not acknowledge the transaction",
+            ))),
         }
     }
 }
@@ -268,6 +247,7 @@ impl Netlink {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::nfnetlink::message::split_message;
 
     #[test]
     fn only_kernels_that_say_so_update_elements() {
@@ -295,15 +275,17 @@ mod tests {
                 expires_at: Timestamp::from_secs(1060),
             })
             .collect();
-        let batch = Batch::of(actions.iter(), now, Kernel::Replaces);
+        let nothing = (&Split::default(), &BTreeSet::new());
+        let batch = Batch::of(actions.iter(), now, Kernel::Replaces, nothing);
         let (mut rest, mut flags) = (&batch.bytes[..], Vec::new());
         while let Some((header, payload, next)) = split_message(rest) {
             assert!(payload.len() <= usize::from(u16::MAX));
             assert_eq!(header.sequence, sequence(flags.len() + 1));
-            flags.push(header.flags & FLAG_ACKNOWLEDGE);
+            flags.push(header.flags & FLAG_ACK);
             rest = next;
         }
-        assert_eq!(flags, [0, 0, FLAG_ACKNOWLEDGE]);
-        assert!(Batch::of([].iter(), now, Kernel::Updates).is_empty());
+        assert_eq!(flags.pop(), Some(FLAG_ACK));
+        assert_eq!(flags, vec![0; 5000 * 28 / MAX_LIST_BYTES]);
+        assert!(Batch::of([].iter(), now, Kernel::Updates, nothing).is_empty());
     }
 }

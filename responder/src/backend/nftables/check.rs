@@ -76,6 +76,7 @@ fn table(nftables: &mut Nftables) -> Result<String, String> {
         throttle_per_minute: listing.throttle_per_minute().unwrap_or(20),
         synproxy: listing.has_chain(&super::UNTRACK),
         prefixes: listing.prefix_sets(),
+        split: listing.split(),
         ..nftables.shape.clone()
     };
     let faults = listing.faults(&shape);

@@ -6,6 +6,7 @@ use super::{
     legacy::{INTERVAL_SETS, IntervalSet},
     message::{attribute, be32, be64, text},
     netlink::{Netlink, Objects},
+    places::{Place, Split},
     ruleset::{Chain, Shape, TABLE, hook_number, is_of_another_schema, rate_in},
     sets::Set,
 };
@@ -95,9 +96,16 @@ impl Listing {
         self.chains.get("throttle")?.rules.iter().find_map(|comment| rate_in(comment))
     }
 
-    /// The sets of prefixes that stand.
+    /// The sets of prefixes that stand, or of which parts do.
     pub(super) fn prefix_sets(&self) -> BTreeSet<Set> {
-        self.sets.iter().filter_map(|name| Set::named(name)).filter(|set| set.is_of_prefixes()).collect()
+        let places = self.sets.iter().filter_map(|name| Place::named(name));
+        places.map(|place| place.set).filter(|set| set.is_of_prefixes()).collect()
+    }
+
+    /// The sets of which parts stand.
+    pub(super) fn split(&self) -> Split {
+        let places = self.sets.iter().filter_map(|name| Place::named(name));
+        Split(places.filter(|place| place.part.is_some()).map(|place| place.set).collect())
     }
 
     /// The interval sets that stand, if an older version made the table.
@@ -112,7 +120,7 @@ impl Listing {
     }
 
     pub(super) fn has_chain(&self, chain: &Chain) -> bool {
-        self.chains.contains_key(chain.name)
+        self.chains.contains_key(chain.name.as_ref())
     }
 
     /// What is missing or altered, in words; empty when all stands.
@@ -127,7 +135,7 @@ impl Listing {
             }
         }
         for (chain, rules) in shape.expected() {
-            let Some(found) = self.chains.get(chain.name) else {
+            let Some(found) = self.chains.get(chain.name.as_ref()) else {
                 faults.push(format!("chain {} was missing", chain.name));
                 continue;
             };

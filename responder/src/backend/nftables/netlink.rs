@@ -6,37 +6,21 @@
 //! Formats: linux/netlink.h, linux/netfilter/nfnetlink.h, linux/netfilter/nf_tables.h.
 
 use super::{
-    message::{
-        Attributes, attribute, be32, be64, put, put_message, put_nested, put_text, split_message, text,
-    },
+    message::{Attributes, attribute, be32, be64, put, put_nested, put_text, text},
+    places::Place,
     ruleset::TABLE,
-    sets::Set,
 };
-use crate::backend::Stopped;
+use crate::backend::{
+    Stopped,
+    nfnetlink::{Request, Socket},
+};
 use netguard_core::time::Timestamp;
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink,
-    sockopt::{Timeout, set_socket_timeout},
-};
-use std::{io, os::fd::OwnedFd, time::Duration};
-
-/// The kernel answers at once or never; this only keeps a lost answer from hanging the responder.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Largest datagram the kernel sends in a dump (NLMSG_GOODSIZE, at most 32 KiB) with room to spare.
-const RECEIVE_BYTES: usize = 64 << 10;
+use std::{io, time::Duration};
 
 pub(super) const SUBSYSTEM_NFTABLES: u16 = 10 << 8;
 const GET_SET_ELEMENTS: u16 = SUBSYSTEM_NFTABLES | 13;
 pub(super) const NEW_SET_ELEMENTS: u16 = SUBSYSTEM_NFTABLES | 12;
 const GET_TABLE: u16 = SUBSYSTEM_NFTABLES | 1;
-const GET_GENERATION: u16 = SUBSYSTEM_NFTABLES | 16;
-const NEW_GENERATION: u16 = SUBSYSTEM_NFTABLES | 15;
-pub(super) const MESSAGE_ERROR: u16 = 2;
-const MESSAGE_DONE: u16 = 3;
-pub(super) const FLAG_REQUEST: u16 = 0x1;
-const FLAG_DUMP: u16 = 0x300;
-/// The set changed while it was dumped: what came is neither the old nor the new.
-const FLAG_DUMP_INTERRUPTED: u16 = 0x10;
 /// A dump is begun anew this often when others keep changing the set.
 const DUMP_ATTEMPTS: usize = 5;
 pub(super) const FAMILY_INET: u8 = 1;
@@ -57,7 +41,6 @@ const EXPRESSION_NAME: u16 = 1;
 const EXPRESSION_DATA: u16 = 2;
 const COUNTER_BYTES: u16 = 1;
 const COUNTER_PACKETS: u16 = 2;
-const GENERATION_ID: u16 = 1;
 const INTERVAL_END: u32 = 1;
 
 /// One element as the kernel has it.
@@ -88,44 +71,27 @@ pub(super) enum Objects {
     Stateful,
 }
 
-/// A netlink socket to the nftables of the network namespace it was opened in.
+/// Our table in the network namespace this was opened in.
 #[derive(Debug)]
 pub(super) struct Netlink {
-    pub(super) socket: OwnedFd,
-    pub(super) sequence: u32,
-    pub(super) buffer: Vec<u8>,
+    pub(super) socket: Socket,
 }
 
 impl Netlink {
     pub(super) fn open() -> io::Result<Self> {
-        let flags = SocketFlags::CLOEXEC;
-        let socket = rustix::net::socket_with(
-            AddressFamily::NETLINK,
-            SocketType::RAW,
-            flags,
-            Some(netlink::NETFILTER),
-        )?;
-        rustix::net::bind(&socket, &netlink::SocketAddrNetlink::new(0, 0))?;
-        set_socket_timeout(&socket, Timeout::Recv, Some(ANSWER_TIMEOUT))?;
-        Ok(Self { socket, sequence: 0, buffer: vec![0; RECEIVE_BYTES] })
+        Ok(Self { socket: Socket::open()? })
     }
 
     /// The number of the ruleset's generation: every transaction of anybody raises it.
     pub(super) fn generation(&mut self) -> io::Result<u32> {
-        let mut generation = None;
-        self.ask(GET_GENERATION, 0, 0, &[], |kind, payload| {
-            if kind == NEW_GENERATION {
-                generation = attribute(payload, GENERATION_ID).and_then(be32);
-            }
-        })?;
-        generation.ok_or_else(|| malformed("no generation"))
+        self.socket.generation()
     }
 
     /// Whether there is a table of the inet family with this name.
     pub(super) fn has_table(&mut self, name: &str) -> io::Result<bool> {
         let mut body = Vec::new();
         put_text(&mut body, OF_TABLE, name);
-        match self.ask(GET_TABLE, 0, FAMILY_INET, &body, |_, _| {}) {
+        match self.socket.ask(request(GET_TABLE, &body), |_| {}) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
@@ -137,7 +103,7 @@ impl Netlink {
         let mut body = Vec::new();
         put_text(&mut body, OF_TABLE, TABLE);
         let mut flags = 0;
-        self.ask(GET_TABLE, 0, FAMILY_INET, &body, |_, payload| {
+        self.socket.ask(request(GET_TABLE, &body), |payload| {
             flags = attribute(payload, TABLE_FLAGS).and_then(be32).unwrap_or(0);
         })?;
         Ok(flags & TABLE_DORMANT != 0)
@@ -145,17 +111,17 @@ impl Netlink {
 
     /// Every object of one kind in our table; each as its block of attributes.
     pub(super) fn objects(&mut self, kind: Objects) -> io::Result<Vec<Vec<u8>>> {
-        let (get, new) = match kind {
-            Objects::Chains => (4, 3),
-            Objects::Rules => (7, 6),
-            Objects::Sets => (10, 9),
-            Objects::Stateful => (19, 18),
+        let get = match kind {
+            Objects::Chains => 4,
+            Objects::Rules => 7,
+            Objects::Sets => 10,
+            Objects::Stateful => 19,
         };
         let mut body = Vec::new();
         put_text(&mut body, OF_TABLE, TABLE);
-        self.dumped(SUBSYSTEM_NFTABLES | get, &body, |found: &mut Vec<Vec<u8>>, kind, payload| {
+        self.dumped(SUBSYSTEM_NFTABLES | get, &body, |found: &mut Vec<Vec<u8>>, payload| {
             // Not every kernel looks at the table that was asked for.
-            if kind == SUBSYSTEM_NFTABLES | new && text(payload, OF_TABLE) == Some(TABLE) {
+            if text(payload, OF_TABLE) == Some(TABLE) {
                 found.push(payload.to_vec());
             }
         })
@@ -164,21 +130,19 @@ impl Netlink {
     /// The element with this key, if it is held, as `read` has it.
     pub(super) fn element<T>(
         &mut self,
-        set: Set,
+        place: Place,
         key: &[u8],
         mut read: impl FnMut(RawElement<'_>) -> Option<T>,
     ) -> io::Result<Option<T>> {
-        let mut body = list_of(&set.name());
+        let mut body = list_of(&place.to_string());
         put_nested(&mut body, LIST_ELEMENTS, |list| {
             put_nested(list, LIST_ELEMENT, |element| {
                 put_nested(element, ELEMENT_KEY, |inner| put(inner, DATA_VALUE, key));
             });
         });
         let mut found = None;
-        match self.ask(GET_SET_ELEMENTS, 0, FAMILY_INET, &body, |kind, payload| {
-            if kind == NEW_SET_ELEMENTS {
-                elements(payload, |element| found = read(element).or(found.take()));
-            }
+        match self.socket.ask(request(GET_SET_ELEMENTS, &body), |payload| {
+            elements(payload, |element| found = read(element).or(found.take()));
         }) {
             Ok(()) => Ok(found),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -192,10 +156,8 @@ impl Netlink {
         set: &str,
         mut read: impl FnMut(RawElement<'_>) -> Option<T>,
     ) -> io::Result<Vec<T>> {
-        let all = self.dumped(GET_SET_ELEMENTS, &list_of(set), |found: &mut Vec<T>, kind, payload| {
-            if kind == NEW_SET_ELEMENTS {
-                elements(payload, |element| found.extend(read(element)));
-            }
+        let all = self.dumped(GET_SET_ELEMENTS, &list_of(set), |found: &mut Vec<T>, payload| {
+            elements(payload, |element| found.extend(read(element)));
         });
         match all {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -208,13 +170,11 @@ impl Netlink {
         &mut self,
         kind: u16,
         body: &[u8],
-        mut each: impl FnMut(&mut T, u16, &[u8]),
+        mut each: impl FnMut(&mut T, &[u8]),
     ) -> io::Result<T> {
         for _ in 0..DUMP_ATTEMPTS {
             let mut found = T::default();
-            match self
-                .ask(kind, FLAG_DUMP, FAMILY_INET, body, |kind, payload| each(&mut found, kind, payload))
-            {
+            match self.socket.dump(request(kind, body), |payload| each(&mut found, payload)) {
                 Ok(()) => return Ok(found),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -222,48 +182,10 @@ impl Netlink {
         }
         Err(io::Error::new(io::ErrorKind::Interrupted, "the firewall kept changing while it was read"))
     }
+}
 
-    /// Sends one request and hands over each message of the answer: type, and what follows the nfgenmsg.
-    fn ask(
-        &mut self,
-        kind: u16,
-        flags: u16,
-        family: u8,
-        body: &[u8],
-        mut each: impl FnMut(u16, &[u8]),
-    ) -> io::Result<()> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let mut message = Vec::with_capacity(20 + body.len());
-        put_message(&mut message, (kind, FLAG_REQUEST | flags, self.sequence), (family, 0), |into| {
-            into.extend_from_slice(body);
-        });
-        rustix::net::send(&self.socket, &message, SendFlags::empty())?;
-        let mut interrupted = false;
-        loop {
-            let (length, _) = rustix::net::recv(&self.socket, &mut self.buffer[..], RecvFlags::empty())?;
-            let mut rest = self.buffer.get(..length).unwrap_or_default();
-            while let Some((header, payload, next)) = split_message(rest) {
-                rest = next;
-                if header.sequence != self.sequence {
-                    // The end of an answer that was given up on.
-                    continue;
-                }
-                interrupted |= header.flags & FLAG_DUMP_INTERRUPTED != 0;
-                match header.kind {
-                    MESSAGE_DONE if interrupted => return Err(io::ErrorKind::Interrupted.into()),
-                    MESSAGE_DONE => return Ok(()),
-                    MESSAGE_ERROR => {
-                        let code = payload.first_chunk().map_or(-22, |bytes| i32::from_ne_bytes(*bytes));
-                        return if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(-code)) };
-                    }
-                    kind => each(kind, payload.get(4..).unwrap_or_default()),
-                }
-                if flags & FLAG_DUMP == 0 && rest.is_empty() {
-                    return Ok(());
-                }
-            }
-        }
-    }
+const fn request(kind: u16, body: &[u8]) -> Request<'_> {
+    Request { kind, flags: 0, family: FAMILY_INET, body }
 }
 
 fn elements(payload: &[u8], mut each: impl FnMut(RawElement<'_>)) {
@@ -296,8 +218,4 @@ pub(super) fn list_of(set: &str) -> Vec<u8> {
     put_text(&mut body, OF_TABLE, TABLE);
     put_text(&mut body, LIST_SET, set);
     body
-}
-
-fn malformed(what: &'static str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what)
 }

@@ -93,11 +93,11 @@ impl Set {
         }
     }
 
-    /// What looks a packet's `saddr` or `daddr` up in it, as nft reads it.
-    pub(super) fn lookup(self, address: &str) -> String {
+    /// A packet's `saddr` or `daddr` as the sets of this length have it, as nft reads it.
+    pub(super) fn masked(self, address: &str) -> String {
         let family = if self.ipv4 { "ip" } else { "ip6" };
         if !self.is_of_prefixes() {
-            return format!("{family} {address} @{}", self.name());
+            return format!("{family} {address}");
         }
         let mask = if self.ipv4 {
             let shift = 32 - u32::from(self.len);
@@ -106,7 +106,7 @@ impl Set {
             let shift = 128 - u32::from(self.len);
             IpAddr::from(Ipv6Addr::from(u128::MAX.checked_shl(shift).unwrap_or(0)))
         };
-        format!("{family} {address} & {mask} @{}", self.name())
+        format!("{family} {address} & {mask}")
     }
 
     /// The element as the kernel's key; for a prefix its first address.
@@ -205,13 +205,13 @@ mod tests {
     #[test]
     fn a_lookup_masks_the_address_to_the_sets_length() {
         for (name, lookup) in [
-            ("block4", "ip saddr @block4"),
-            ("block4_24", "ip saddr & 255.255.255.0 @block4_24"),
-            ("block4_0", "ip saddr & 0.0.0.0 @block4_0"),
-            ("throttle6_33", "ip6 saddr & ffff:ffff:8000:: @throttle6_33"),
-            ("throttle6_0", "ip6 saddr & :: @throttle6_0"),
+            ("block4", "ip saddr"),
+            ("block4_24", "ip saddr & 255.255.255.0"),
+            ("block4_0", "ip saddr & 0.0.0.0"),
+            ("throttle6_33", "ip6 saddr & ffff:ffff:8000::"),
+            ("throttle6_0", "ip6 saddr & ::"),
         ] {
-            assert_eq!(Set::named(name).unwrap().lookup("saddr"), lookup);
+            assert_eq!(Set::named(name).unwrap().masked("saddr"), lookup);
         }
     }
 }

@@ -4,8 +4,15 @@
 //! All elements follow in one transaction.
 
 use super::{
-    Elements, Nftables, batch::Batch, batch::Unwritten, netlink::RawElement, prefix_sets, ruleset::Shape,
-    script, sets::Set, unread,
+    Nftables,
+    batch::{Batch, Unwritten},
+    places::Place,
+    prefix_sets,
+    read::too_large,
+    ruleset::Shape,
+    script,
+    sets::Set,
+    unread,
 };
 use crate::backend::BackendError;
 use netguard_core::{
@@ -14,7 +21,7 @@ use netguard_core::{
     time::Timestamp,
 };
 use rustix::io::Errno;
-use std::io;
+use std::{collections::BTreeSet, io};
 
 /// A transaction is sent anew this often when others change their tables in just that moment; then it is sent whatever
 /// they do, since nothing of theirs changes what it means.
@@ -46,14 +53,54 @@ impl Nftables {
             Action::Add { element, .. } | Action::Extend { element, .. } => Some(element),
             Action::SetThrottle { .. } | Action::Remove { .. } => None,
         })));
+        let large = self.to_split(actions);
+        if !large.is_empty() && self.takes_parts().await {
+            tracing::info!(sets = ?large.iter().map(|set| set.name()).collect::<Vec<_>>(), "large sets are split");
+            shape.split.0.extend(&large);
+        }
         if shape != self.shape {
             let rate = Shape { throttle_per_minute: shape.throttle_per_minute, ..self.shape.clone() };
             let script = if rate == shape { shape.rate_script() } else { shape.script() };
             self.write_through_nft(&script).await?;
+            // What these hold moves with the transaction that follows.
+            self.outside.extend(shape.split.0.difference(&self.shape.split.0));
             self.shape = shape;
         }
         self.shielded = shielded;
         Ok(())
+    }
+
+    /// The sets that `actions` make too large to be one.
+    fn to_split(&self, actions: &[Action]) -> BTreeSet<Set> {
+        if self.shape.set_size.is_some() {
+            return BTreeSet::new();
+        }
+        let mut held = self.held.clone();
+        for action in actions {
+            if let Action::Add { element, .. } = action
+                && let Some(set) = Set::of(element)
+            {
+                *held.entry(set).or_default() += 1;
+            }
+        }
+        too_large(held.iter(), &self.shape.split)
+    }
+
+    /// The additions that put what sets hold outside of their parts into them.
+    fn move_inside(&mut self, actions: &[Action], now: Timestamp) -> Result<Vec<Action>, BackendError> {
+        let mut outside = super::Elements::new();
+        for set in self.outside.clone() {
+            outside.append(&mut self.held_in(Place::whole(set), now)?);
+        }
+        for action in actions {
+            match action {
+                Action::Add { element, .. } | Action::Extend { element, .. } | Action::Remove { element } => {
+                    outside.remove(element);
+                }
+                Action::SetThrottle { .. } => {}
+            }
+        }
+        Ok(outside.into_iter().map(|(element, expires_at)| Action::Add { element, expires_at }).collect())
     }
 
     /// Adds, extends and removes elements, in one transaction.
@@ -67,22 +114,27 @@ impl Nftables {
             Action::Add { .. } | Action::Extend { .. } => true,
             Action::SetThrottle { .. } => false,
         };
-        let actions = actions.iter().filter(stands);
+        let inside = if self.outside.is_empty() { Vec::new() } else { self.move_inside(actions, now)? };
+        let actions = inside.iter().chain(actions.iter().filter(stands));
+        let places = (&self.shape.split, &self.outside);
         if self.through_nft {
-            return self.write_through_nft(&script::of(actions, now)).await;
+            let script = script::of(actions.clone(), now, places);
+            self.write_through_nft(&script).await?;
+            self.written(actions);
+            return Ok(());
         }
-        let batch = Batch::of(actions.clone(), now, self.kernel);
+        let batch = Batch::of(actions.clone(), now, self.kernel, places);
         if batch.is_empty() {
             return Ok(());
         }
         match self.commit(&batch) {
             Ok(()) => {
-                self.room.taken();
+                self.written(actions);
                 Ok(())
             }
-            Err(Unwritten::Refused(error, set)) => {
+            Err(Unwritten::Refused(error, place)) => {
                 let actions: Vec<_> = actions.copied().collect();
-                Err(self.refused(&error, set, &actions, now))
+                Err(self.refused(&error, place, &actions, now))
             }
             Err(Unwritten::Moved) => Err(BackendError::Refused {
                 program: KERNEL,
@@ -91,7 +143,32 @@ impl Nftables {
             Err(Unwritten::Unsent(error)) => {
                 tracing::warn!(%error, "netlink did not take a transaction: it goes through nft");
                 self.netlink = None;
-                self.write_through_nft(&script::of(actions, now)).await
+                let script = script::of(actions.clone(), now, (&self.shape.split, &self.outside));
+                self.write_through_nft(&script).await?;
+                self.written(actions);
+                Ok(())
+            }
+        }
+    }
+
+    /// The kernel took `actions`.
+    fn written<'a>(&mut self, actions: impl Iterator<Item = &'a Action>) {
+        self.room.taken();
+        let moved = std::mem::take(&mut self.outside);
+        self.held.retain(|set, _| !moved.contains(set));
+        for action in actions {
+            match action {
+                Action::Add { element, .. } => {
+                    if let Some(set) = Set::of(element) {
+                        *self.held.entry(set).or_default() += 1;
+                    }
+                }
+                Action::Remove { element } => {
+                    if let Some(held) = Set::of(element).and_then(|set| self.held.get_mut(&set)) {
+                        *held = held.saturating_sub(1);
+                    }
+                }
+                Action::Extend { .. } | Action::SetThrottle { .. } => {}
             }
         }
     }
@@ -137,17 +214,17 @@ impl Nftables {
     fn refused(
         &mut self,
         error: &io::Error,
-        set: Option<Set>,
+        place: Option<Place>,
         actions: &[Action],
         now: Timestamp,
     ) -> BackendError {
         let why = match error.raw_os_error().map(Errno::from_raw_os_error) {
             Some(Errno::PERM | Errno::ACCESS) => return BackendError::NotPermitted,
             Some(Errno::NOENT) => "its table or set is gone, somebody removed it".to_owned(),
-            Some(Errno::NFILE) => match set {
+            Some(Errno::NFILE) => match place {
                 Some(full) => {
                     let held = self.held_in(full, now).map_or(0, |held| held.len());
-                    self.room.refused(full, self.shape.set_size(), held, actions);
+                    self.room.refused(full.set, self.shape.set_size(), held, actions);
                     format!("it is full, with {held} elements")
                 }
                 None => "it is full".to_owned(),
@@ -156,19 +233,8 @@ impl Nftables {
             Some(Errno::OPNOTSUPP | Errno::PROTONOSUPPORT) => return BackendError::NoKernelSupport,
             _ => error.to_string(),
         };
-        let set = set.map_or_else(|| "a transaction".to_owned(), |set| format!("set {}", set.name()));
+        let set = place.map_or_else(|| "a transaction".to_owned(), |place| format!("set {place}"));
         BackendError::Refused { program: KERNEL, why: format!("{set}: {why}") }
-    }
-
-    /// The elements of one set.
-    pub(super) fn held_in(&mut self, set: Set, now: Timestamp) -> Result<Elements, BackendError> {
-        let began = std::time::Instant::now();
-        let until = |raw: &RawElement<'_>| raw.until(now.saturating_add(began.elapsed()));
-        let held = self
-            .netlink()?
-            .dump(&set.name(), |raw| Some((set.element(raw.key)?, until(&raw))))
-            .map_err(unread)?;
-        Ok(held.into_iter().collect())
     }
 }
 
