@@ -19,8 +19,13 @@ use std::{
     io::{BufRead, BufReader, Write},
     net::IpAddr,
     path::PathBuf,
-    process::{Child, ChildStdout, Command, Stdio},
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
 };
+
+/// Seconds after which a part is ended: what a firewall cannot do by then is told as that.
+const LIMIT_SECONDS: u32 = 300;
+/// How `timeout` ends when it ended what it ran.
+const TOOK_TOO_LONG: i32 = 124;
 
 /// What a part is started with.
 struct Parts<'a> {
@@ -32,7 +37,8 @@ struct Parts<'a> {
 
 impl Parts<'_> {
     fn command(&self, part: &str) -> anyhow::Result<Command> {
-        let mut command = self.host.command(self.lab.to_str().context("the lab's path is not UTF-8")?);
+        let mut command = self.host.command("timeout");
+        command.args(["--kill-after=5", &LIMIT_SECONDS.to_string()]).arg(&self.lab);
         command.args(["responder-part", part, "--backend", self.firewall.name, "--state-dir"]);
         command.arg(&self.state_dir);
         Ok(command)
@@ -42,9 +48,15 @@ impl Parts<'_> {
     fn run<T: DeserializeOwned>(&self, part: &str, arguments: &[String]) -> anyhow::Result<T> {
         let output = self.command(part)?.args(arguments).stderr(Stdio::inherit()).output()?;
         if !output.status.success() {
-            bail!("the part `{part}` failed ({})", output.status);
+            bail!("{}", why(output.status));
         }
         last_json(&String::from_utf8_lossy(&output.stdout))
+    }
+
+    /// Removes what a part left that did not come to its end; what to add to the note about it.
+    fn release(&self) -> &'static str {
+        let released = self.command("release").and_then(|mut command| Ok(command.status()?.success()));
+        if matches!(released, Ok(true)) { "" } else { ", and could not be removed" }
     }
 }
 
@@ -75,11 +87,11 @@ pub(super) fn all(
                 measured.sync_100k_s = Some(pace.sync_s);
             }
         }
-        Err(error) => measured.notes.push(format!("speed: {error:#}")),
+        Err(error) => measured.notes.push(format!("speed: {error:#}{}", parts.release())),
     }
     match parts.run::<Held>("prefixes", &["--entries".into(), args.entries.to_string()]) {
         Ok(held) => measured.prefixes_s = Some(held.sync_s),
-        Err(error) => measured.notes.push(format!("prefixes: {error:#}")),
+        Err(error) => measured.notes.push(format!("prefixes: {error:#}{}", parts.release())),
     }
     if args.million {
         match parts.run::<Held>("hold", &["--entries".into(), MILLION.to_string()]) {
@@ -88,7 +100,7 @@ pub(super) fn all(
                 measured.rss_mib = Some(held.resident_mib);
                 measured.peak_mib = Some(held.peak_mib);
             }
-            Err(error) => measured.notes.push(format!("a million: {error:#}")),
+            Err(error) => measured.notes.push(format!("a million: {error:#}{}", parts.release())),
         }
     } else {
         measured.notes.push("a million is measured with --million".into());
@@ -159,7 +171,7 @@ impl Speaking {
     fn finish(&mut self) -> anyhow::Result<()> {
         let status = self.child.wait()?;
         if !status.success() {
-            bail!("it failed ({status})");
+            bail!("{}", why(status));
         }
         Ok(())
     }
@@ -169,6 +181,13 @@ impl Drop for Speaking {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+fn why(status: ExitStatus) -> String {
+    match status.code() {
+        Some(TOOK_TOO_LONG) => format!("it took longer than {LIMIT_SECONDS} s and was ended"),
+        _ => format!("it failed ({status})"),
     }
 }
 

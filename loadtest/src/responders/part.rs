@@ -50,6 +50,8 @@ pub enum Part {
     Prefixes,
     /// Very many entries, and what they cost in memory.
     Hold,
+    /// Nothing is measured: what another part left is removed.
+    Release,
 }
 
 /// What [`Part::Pace`] measured.
@@ -85,6 +87,7 @@ pub async fn run(args: &PartArgs) -> anyhow::Result<()> {
             conformance::suite(&mut backend).await;
             Ok(())
         }
+        Part::Release => Ok(backend.flush().await?),
         Part::Pace => pace(Responder::open(backend).await?, args).await,
         Part::Prefixes => hold(Responder::open(backend).await?, Entries::prefixes(args.entries)).await,
         Part::Hold => {
