@@ -183,7 +183,7 @@ pub enum Command {
     },
     /// Block what is on a list that another program keeps
     #[command(
-        after_help = "Examples:\n  netguard-admin import drop.txt --duration 1d --reason 'Spamhaus DROP'\n  ipset save bad | netguard-admin import - --dry-run\n  cscli decisions list -o json | netguard-admin import -\n\nEach entry is checked by itself: what must never be blocked is refused with its line, the rest is taken."
+        after_help = "Examples:\n  netguard-admin import drop.txt --duration 1d --reason 'Spamhaus DROP'\n  ipset save bad | netguard-admin import - --dry-run\n  cscli decisions list -o json | netguard-admin import -\n\nEach entry is checked by itself: what must never be blocked is refused with its line, the rest is taken (--strict: nothing)."
     )]
     Import {
         /// The list, `-` for standard input
@@ -205,6 +205,9 @@ pub enum Command {
         /// Say what would be refused and why, and change nothing
         #[arg(long)]
         dry_run: bool,
+        /// Take nothing at all when any line would be refused
+        #[arg(long)]
+        strict: bool,
     },
     /// What is enforced, as a list for another program
     #[command(

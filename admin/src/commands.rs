@@ -58,8 +58,8 @@ pub(crate) async fn execute(
         Command::Policy { command } => policy::execute(command, cluster, output).await,
         Command::Audit { after, last } => audit::show(after, last, cluster, output).await,
         Command::Bouncers { command } => bouncers::execute(command, cluster, output).await,
-        Command::Import { file, format, duration, reason, kind, throttle, dry_run } => {
-            let asked = lists::Asked { format, ttl: duration, reason, kind, throttle, dry_run };
+        Command::Import { file, format, duration, reason, kind, throttle, dry_run, strict } => {
+            let asked = lists::Asked { format, ttl: duration, reason, kind, throttle, dry_run, strict };
             lists::import(&file, asked, cluster, output).await
         }
         Command::Export { format, verb } => lists::export(format, verb, cluster, output).await,

@@ -85,6 +85,8 @@ pub enum ListError {
     TooMany,
     #[error("the list is not UTF-8")]
     NotUtf8,
+    #[error("the list is UTF-16: save it as UTF-8 (iconv -f UTF-16 -t UTF-8)")]
+    Utf16,
     #[error("the list is no such JSON: {0}")]
     Json(String),
     #[error("the first line must name the columns, `address` among them")]
@@ -125,6 +127,9 @@ pub fn read(format: ListFormat, input: &[u8]) -> Result<List, ListError> {
     }
     // Windows' editors begin a file with a byte order mark.
     let input = input.strip_prefix(b"\xef\xbb\xbf").unwrap_or(input);
+    if input.starts_with(b"\xff\xfe") || input.starts_with(b"\xfe\xff") {
+        return Err(ListError::Utf16);
+    }
     let whole = || std::str::from_utf8(input).map_err(|_| ListError::NotUtf8);
     match format {
         ListFormat::Auto => read(detect::format_of(input), input),

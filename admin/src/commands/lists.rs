@@ -6,7 +6,7 @@ use crate::{
     args::VerbName,
     cluster::{Again, Cluster},
     escape,
-    lists::{self, Entry, ListFormat, MAX_COMPLAINTS, MAX_INPUT, Row},
+    lists::{self, Entry, List, ListFormat, MAX_COMPLAINTS, MAX_INPUT, Row},
     moment,
     output::{Format, Output, View, table},
 };
@@ -30,6 +30,7 @@ pub(super) struct Asked {
     pub(super) kind: String,
     pub(super) throttle: bool,
     pub(super) dry_run: bool,
+    pub(super) strict: bool,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -96,8 +97,28 @@ pub(super) async fn import(
     let list = lists::read(asked.format, &bytes)
         .map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
     drop(bytes);
+    if asked.strict {
+        let trial = take(&list, &asked, true, cluster).await?;
+        if trial.refused > 0 {
+            output.show(&trial)?;
+            let lines = trial.refused;
+            let why =
+                format!("nothing is changed (--strict): {lines} of the list would be refused, see above");
+            return Err(Failure::Refused(why));
+        }
+    }
+    let imported = take(&list, &asked, asked.dry_run, cluster).await?;
+    output.show(&imported)?;
+    if imported.refused > 0 && imported.made + imported.prolonged + imported.unchanged == 0 {
+        return Err(Failure::Refused("nothing of the list was taken".to_owned()));
+    }
+    Ok(())
+}
+
+/// All of a list, in batches; a dry run judges each batch as if it came alone.
+async fn take(list: &List, asked: &Asked, dry_run: bool, cluster: &mut Cluster) -> Result<Imported, Failure> {
     let mut imported = Imported {
-        dry_run: asked.dry_run,
+        dry_run,
         read: list.entries.len() + list.complaints.len() + list.more_complaints,
         ..Imported::default()
     };
@@ -106,14 +127,10 @@ pub(super) async fn import(
     }
     imported.refused += list.more_complaints as u64;
     for batch in list.entries.chunks(BATCH) {
-        send(batch, &asked, &mut imported, cluster).await?;
+        send(batch, asked, &mut imported, cluster).await?;
     }
     imported.refusals.sort_by_key(|refused| refused.line);
-    output.show(&imported)?;
-    if imported.refused > 0 && imported.made + imported.prolonged + imported.unchanged == 0 {
-        return Err(Failure::Refused("nothing of the list was taken".to_owned()));
-    }
-    Ok(())
+    Ok(imported)
 }
 
 async fn send(
@@ -133,7 +150,7 @@ async fn send(
         reason: asked.reason.clone(),
         kind: asked.kind.clone(),
         verb: if asked.throttle { Verb::Throttle } else { Verb::Block }.into(),
-        dry_run: asked.dry_run,
+        dry_run: imported.dry_run,
         request_id: request_id()?,
     };
     let answer = cluster.call(Again::Safe, async |mut client| client.import(request.clone()).await).await?;

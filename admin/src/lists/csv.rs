@@ -5,8 +5,8 @@ use super::{List, ListError, each_line, seconds};
 const ADDRESS: &[&str] = &["address", "ip", "prefix", "cidr", "value", "target"];
 const DURATION: &[&str] = &["duration", "ttl", "ttl_seconds"];
 const REASON: &[&str] = &["reason", "scenario", "comment", "description"];
-/// A spreadsheet takes a cell that begins so for a formula.
-pub(super) const FORMULA: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
+/// A spreadsheet takes a cell that begins so for a formula; the last four are the wide forms that some take too.
+const FORMULA: [char; 10] = ['=', '+', '-', '@', '\t', '\r', '＝', '＋', '－', '＠'];
 
 #[derive(Debug, Clone, Copy)]
 struct Columns {
@@ -66,9 +66,14 @@ fn record(list: &mut List, number: u32, line: &str, columns: Columns) -> Result<
     list.add(number, cell(columns.address), ttl, columns.reason.map(cell).map(plain))
 }
 
+/// Whether a spreadsheet might compute a cell instead of showing it.
+pub(super) fn computes(cell: &str) -> bool {
+    cell.starts_with(FORMULA) || cell.trim_start().starts_with(FORMULA)
+}
+
 /// Takes back what the writer did against formulas.
 fn plain(cell: &str) -> &str {
-    cell.strip_prefix('\'').filter(|rest| rest.starts_with(FORMULA)).unwrap_or(cell)
+    cell.strip_prefix('\'').filter(|rest| computes(rest)).unwrap_or(cell)
 }
 
 /// The cells of one line.

@@ -103,7 +103,7 @@ fn hostile_documents_are_refused_whole() {
 
 #[test]
 fn hostile_lines_are_told_and_bounded() {
-    let mut input = b"\xff\xfe\n".to_vec();
+    let mut input = b"\xff\xff\n".to_vec();
     input.extend(vec![b'1'; MAX_LINE + 1]);
     input.extend(b"\n192.0.2.1\n");
     let list = read(ListFormat::Text, &input).unwrap();
@@ -159,5 +159,98 @@ fn what_is_written_is_read_again_and_computes_nothing() {
     assert_eq!(entries(ListFormat::Csv, &csv)[0], full("192.0.2.1", 60, "=HYPERLINK(\"http://x\",\"y\")"));
     assert!(
         write(ListFormat::Ipset, &rows).contains("add netguard-list6 2001:db8::1 timeout 2147483 -exist")
+    );
+}
+
+#[test]
+fn a_spreadsheets_csv_is_read_and_a_hostile_one_told_by_its_lines() {
+    // As Excel saves "CSV UTF-8": a mark, CRLF, quotes where there are commas.
+    let excel = "\u{feff}Address,Reason,Duration\r\n192.0.2.1,\"a, \"\"b\"\"\",4h\r\n192.0.2.2,,90\r\n\r\n";
+    assert_eq!(
+        entries(ListFormat::Auto, excel),
+        [full("192.0.2.1", 14_400, "a, \"b\""), ("192.0.2.2".into(), Some(90), None)]
+    );
+    for marked in [&b"\xff\xfea\0d\0"[..], b"\xfe\xff\0a\0d"] {
+        for format in [ListFormat::Auto, ListFormat::Csv, ListFormat::Text, ListFormat::Json] {
+            assert_eq!(read(format, marked), Err(ListError::Utf16));
+        }
+    }
+    let long = "x".repeat(MAX_LINE);
+    let hostile = [
+        "address,reason,duration",
+        "192.0.2.1,ok,1h",
+        "192.0.2.2,\"over",
+        "two lines\",1h",
+        "192.0.2.3,a\"b,1h",
+        "\"192.0.2.4\"x,y,1h",
+        &format!("192.0.2.5,{long},1h"),
+        "192.0.2.6,y,1e400",
+        "192.0.2.7,y,18446744073709551616",
+        "192.0.2.8,y,-1h",
+        "192.0.2.9,last,1h",
+    ];
+    let list = read(ListFormat::Csv, hostile.join("\n").as_bytes()).unwrap();
+    let lines: Vec<u32> = list.complaints.iter().map(|complaint| complaint.line).collect();
+    assert_eq!(lines, [3, 4, 5, 6, 7, 8, 9, 10], "{:?}", list.complaints);
+    let taken: Vec<_> = list.entries.iter().map(|entry| (entry.line, entry.prefix.as_str())).collect();
+    assert_eq!(taken, [(2, "192.0.2.1"), (11, "192.0.2.9")]);
+    // What is in a cell is cut out and nothing more: the coordinator refuses what is no address or no plain text.
+    let odd = read(ListFormat::Csv, b"address,reason\n=cmd()|' /C calc'!A0,x\n192.0.2.1\0,y\n").unwrap();
+    assert_eq!((odd.entries.len(), odd.entries[0].prefix.as_str()), (2, "=cmd()|' /C calc'!A0"));
+    assert_eq!(odd.entries[1].prefix, "192.0.2.1\0");
+}
+
+#[test]
+fn no_cell_of_an_export_is_computed_by_any_spreadsheet() {
+    let reasons = [
+        "=1+1",
+        "+1",
+        "-1",
+        "@SUM(A1)",
+        "\t=1",
+        "\r=1",
+        "\n=1",
+        " =1",
+        "＝1",
+        "＋1",
+        "－1",
+        "＠x",
+        "x;=1+1;y",
+        "x; =1",
+        "a\";=1",
+        "a,=1",
+        "'=1",
+        "\u{202e}=1",
+    ];
+    for reason in reasons {
+        let row = Row {
+            target: "192.0.2.1".into(),
+            ttl_seconds: 60,
+            reason: reason.into(),
+            origin: "admin".into(),
+        };
+        let csv = write(ListFormat::Csv, std::slice::from_ref(&row));
+        assert_eq!(csv.lines().count(), 2, "{reason:?}: {csv}");
+        let line = csv.lines().nth(1).unwrap();
+        // However it is cut, at commas or at semicolons, with quotes or without regard to them.
+        for cell in line.split([',', ';']) {
+            let shown = cell.trim_start_matches('"');
+            let address = shown == "192.0.2.1" || shown == "60s" || shown == "admin";
+            assert!(address || !super::csv::computes(shown) || reason == "a,=1", "{reason:?}: {line}");
+        }
+        let again = entries(ListFormat::Csv, &csv);
+        assert_eq!((again[0].0.as_str(), again[0].1), ("192.0.2.1", Some(60)), "{csv}");
+    }
+    // A comma within quotes is no separator to a program that reads commas; to one that reads semicolons it is text.
+    let row = |reason: &str| Row {
+        target: "192.0.2.1".into(),
+        ttl_seconds: 60,
+        reason: reason.into(),
+        origin: "a".into(),
+    };
+    assert_eq!(write(ListFormat::Csv, &[row("a,=1")]).lines().nth(1), Some("192.0.2.1,60s,\"a,=1\",a"));
+    assert_eq!(
+        entries(ListFormat::Csv, &write(ListFormat::Csv, &[row("=1+1")]))[0].2.as_deref(),
+        Some("=1+1")
     );
 }

@@ -1,6 +1,6 @@
 //! Lists for other programs.
 
-use super::{ListFormat, csv::FORMULA};
+use super::{ListFormat, csv::computes};
 use crate::escape;
 use std::fmt::Write as _;
 
@@ -56,11 +56,13 @@ fn csv(rows: &[Row]) -> String {
 /// A cell that a spreadsheet shows and never computes, on one line.
 fn cell(value: &str) -> String {
     let value = escape::plain(value);
-    let guard = if value.starts_with(FORMULA) { "'" } else { "" };
-    if guard.is_empty() && !value.contains([',', '"', ' ']) {
+    if !computes(&value) && !value.contains([',', '"', ' ', ';']) {
         return value.into_owned();
     }
-    format!("\"{guard}{}\"", value.replace('"', "\"\""))
+    // Where `;` separates cells, in many countries, each of these parts is one of its own.
+    let parts = value.split(';').map(|part| format!("{}{part}", if computes(part) { "'" } else { "" }));
+    let guarded = parts.collect::<Vec<_>>().join(";");
+    format!("\"{}\"", guarded.replace('"', "\"\""))
 }
 
 fn json(rows: &[Row]) -> String {
