@@ -9,7 +9,7 @@ mod nfnetlink;
 pub mod nftables;
 mod process;
 mod replace;
-mod schedule;
+pub(crate) mod schedule;
 mod scheduled;
 mod treatment;
 pub mod ufw;

@@ -10,7 +10,7 @@
 mod files;
 mod management;
 mod names;
-mod parse;
+pub(crate) mod parse;
 mod services;
 
 use crate::backend::MAX_KEPT;

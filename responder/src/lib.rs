@@ -17,6 +17,8 @@ pub mod enforcer;
 pub mod enroll;
 pub mod gate;
 pub mod host;
+#[doc(hidden)]
+pub mod hostile;
 pub mod metrics;
 mod peers;
 pub mod preflight;

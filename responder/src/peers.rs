@@ -3,7 +3,7 @@
 //! Invariant: whoever has very many connections costs a bounded part of a CPU: a look that takes long is followed by a
 //! longer pause.
 
-mod diag;
+pub(crate) mod diag;
 mod file;
 
 use crate::service::now;

@@ -71,6 +71,23 @@ pub async fn look(asked: Option<BackendKind>) -> Preflight {
     Preflight { backend: chosen.kind.name(), why: chosen.why, can_enforce, notes, surroundings }
 }
 
+/// What is made of the listings of other programs, whatever is in them.
+pub(crate) fn read_listings(text: &str) -> Vec<Note> {
+    let (chains, chain_names) = surroundings::chains(text);
+    let filters = filters::of_device("eth0", Direction::Ingress, text);
+    let around = Surroundings {
+        chains,
+        chain_names: chain_names.into_iter().chain(surroundings::saved_chains(text)).collect(),
+        flowtables: surroundings::flowtables(text),
+        links: surroundings::links(text),
+        netdev_forwards: surroundings::forwards(text),
+        devices_not_looked_at: filters::devices(text).len().saturating_sub(MAX_FILTERED),
+        filters,
+        ..Surroundings::default()
+    };
+    leaks::of(&around, BackendKind::Nftables)
+}
+
 fn note(what: &str, severity: Severity, text: String) -> Note {
     Note { what: what.to_owned(), severity, text }
 }

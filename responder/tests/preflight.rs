@@ -42,7 +42,7 @@ fn xdp_object() -> Vec<u8> {
     // A global function in section 1.
     symbols.extend([0x12, 0, 1, 0]);
     symbols.extend([0_u64, 16].into_iter().flat_map(u64::to_le_bytes));
-    // Name, type, flags, content, link, info, alignment, size of an entry.
+    /// Name, type, flags, content, link, info, alignment, size of an entry.
     type Section<'a> = (&'a str, u32, u64, &'a [u8], u32, u32, u64, u64);
     let sections: [Section<'_>; 4] = [
         ("xdp", 1, 6, &program, 0, 0, 8, 0),

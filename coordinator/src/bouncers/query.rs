@@ -199,6 +199,9 @@ mod tests {
         for bad in [
             "ip=010.0.0.1",
             "ip=1.2.3",
+            "ip=0x7f.1",
+            "ip=fe80::1%25eth0",
+            "range=1.2.3.4/",
             "ip=",
             "ip=1.2.3.4&ip=1.2.3.5",
             "range=1.2.3.4/33",
@@ -218,5 +221,23 @@ mod tests {
         }
         assert!(Query::read(&format!("value={}", "x".repeat(MAX_QUERY))).is_err());
         assert!(Query::read(&format!("origins={}", "x,".repeat(MAX_ALTERNATIVES + 1))).is_err());
+    }
+
+    proptest::proptest! {
+        /// Made of the pieces that queries are made of, in any order.
+        #[test]
+        fn whatever_is_asked_is_understood_or_refused(
+            pieces in proptest::collection::vec(
+                "ip=|range=|type=|scopes=|origins=|limit=|offset=|contains=|startup=|value=|&|,|/|%2F|%00|%|::1|1\\.2\\.3\\.4|[0-9]{1,25}|\\PC",
+                0..24,
+            ),
+        ) {
+            let text: String = pieces.concat();
+            let read = Query::read(&text);
+            proptest::prop_assert_eq!(&read, &Query::read(&text));
+            if text.contains("%00") {
+                proptest::prop_assert!(read.is_err(), "{}", text);
+            }
+        }
     }
 }

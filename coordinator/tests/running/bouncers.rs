@@ -276,6 +276,10 @@ async fn a_list_is_imported_entry_by_entry() {
         "fe80::1%eth0",
         "198.51.100.1/24",
         "=cmd()",
+        "1.2.3",
+        "0x7f.1",
+        "::ffff:0.0.0.0/96",
+        "203.0.113.7\0",
     ]
     .map(|prefix| entry(prefix, 0))
     .to_vec();
@@ -302,7 +306,7 @@ async fn a_list_is_imported_entry_by_entry() {
     assert_eq!((done.made, done.refused.len(), done.unchanged), (2_501, total - 2_501, 0));
     assert_eq!((trial.made, &trial.refused), (done.made, &done.refused), "the trial foretold it");
     let places: Vec<u32> = done.refused.iter().map(|refused| refused.place).collect();
-    assert_eq!(places, (1..14).collect::<Vec<_>>());
+    assert_eq!(places, (1..18).collect::<Vec<_>>());
     assert_eq!(
         client.import(request.clone()).await.unwrap().into_inner().made,
         2_501,

@@ -38,6 +38,8 @@ const HEADER: &str = "netguard-schedule 1";
 /// A million elements, all of them IPv6, twice over (the journal is made anew when it has doubled): what is larger was
 /// not written here.
 const MAX_BYTES: u64 = 256 << 20;
+/// The end of the year 9999, in seconds since 1970: later moments come from a broken clock or a damaged file.
+const LATEST: u64 = 253_402_300_799;
 /// A journal is not made anew for fewer lines than these.
 const MIN_LINES: usize = 10_000;
 
@@ -155,13 +157,7 @@ impl Schedule {
     /// Writes what is left as a new file beside it, and puts it in its place.
     fn make_anew(&mut self, now: Timestamp) -> io::Result<()> {
         let held = self.load(now);
-        let mut text = format!("{HEADER}\n");
-        for (&element, &expires_at) in &held {
-            if let Some(line) = line(&Action::Add { element, expires_at }) {
-                let _ = writeln!(text, "{line}");
-            }
-        }
-        replace::file(&self.path, text.as_bytes(), 0o600)?;
+        replace::file(&self.path, whole(&held).as_bytes(), 0o600)?;
         self.journal = None;
         (self.added, self.made_with) = (0, held.len());
         Ok(())
@@ -175,6 +171,17 @@ fn ends_with_a_line(path: &Path) -> io::Result<bool> {
     let mut last = [0];
     file.read_exact(&mut last)?;
     Ok(last == *b"\n")
+}
+
+/// A file that holds just this.
+pub(crate) fn whole(held: &BTreeMap<Element, Timestamp>) -> String {
+    let mut text = format!("{HEADER}\n");
+    for (&element, &expires_at) in held {
+        if let Some(line) = line(&Action::Add { element, expires_at }) {
+            let _ = writeln!(text, "{line}");
+        }
+    }
+    text
 }
 
 /// An action as its line; none for those that change no element.
@@ -230,7 +237,7 @@ pub(crate) fn parse(text: &[u8]) -> Result<BTreeMap<Element, Timestamp>, String>
 fn change(line: &str, held: &mut BTreeMap<Element, Timestamp>) -> Option<()> {
     let mut words = line.split(' ');
     let expires_at = match words.next()? {
-        "+" => Some(Timestamp::from_secs(decimal(words.next()?)?)),
+        "+" => Some(Timestamp::from_secs(decimal(words.next()?)?.min(LATEST))),
         "-" => None,
         _ => return None,
     };

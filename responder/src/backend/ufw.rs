@@ -10,7 +10,7 @@
 //! between our marks is touched; a host without an enabled ufw is refused at the start, and later a ufw that is
 //! disabled ends no protection.
 
-mod block;
+pub(crate) mod block;
 mod hook;
 
 use super::{Backend, BackendError, Counters, Iptables, Stopped, Survey, Treatment, scheduled::Scheduled};

@@ -88,6 +88,25 @@ pub(super) fn udp_servers(table: &str, port: u16) -> Vec<Server> {
         .collect()
 }
 
+/// Everything that any of these finds in a file, with the addresses as text.
+pub(crate) fn everything(bytes: &[u8]) -> Vec<String> {
+    let text = &String::from_utf8_lossy(bytes);
+    let addresses = [gateways_ipv4(text), gateways_ipv6(text), nameservers(text)].concat();
+    let connections = established(text).into_iter().chain(ssh_connection(bytes)).map(|found| found.remote);
+    let servers = [
+        udp_servers(text, 123),
+        time_daemon_servers(text),
+        assigned(text, "NTP"),
+        dhclient_servers(text),
+        api_servers(text),
+    ];
+    let servers = servers.into_iter().flatten().map(|found| match found {
+        Server::Address(address) => address.to_string(),
+        Server::Name(name) => name,
+    });
+    addresses.into_iter().chain(connections).map(|address| address.to_string()).chain(servers).collect()
+}
+
 /// `0100007F:0016`: the address in 32-bit words of host order, the port in plain hexadecimal.
 fn end(text: &str) -> Option<(IpAddr, u16)> {
     let (address, port) = text.split_once(':')?;

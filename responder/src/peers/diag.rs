@@ -105,6 +105,16 @@ fn request(family: u8, sequence: u32) -> Vec<u8> {
     message
 }
 
+/// Connections in an answer, whatever is in it.
+pub(crate) fn connections(mut answer: &[u8]) -> Vec<Sampled> {
+    let mut found = Vec::new();
+    while let Some((_, _, payload, next)) = split(answer) {
+        found.extend(connection(payload));
+        answer = next;
+    }
+    found
+}
+
 /// Kind, sequence and payload of the first message, and what follows it.
 fn split(bytes: &[u8]) -> Option<(u16, u32, &[u8], &[u8])> {
     let length = usize::try_from(u32::from_ne_bytes(*bytes.first_chunk()?)).ok()?;
