@@ -14,8 +14,8 @@ use netguard_proto::v1::{ImportEntry, ImportRequest, ListDecisionsRequest, Verb}
 use serde::Serialize;
 use std::{io::Read, path::Path};
 
-/// Entries in one request: 100 KB, and a second of the cluster's work at the very most.
-const BATCH: usize = 5_000;
+/// Entries in one request: 40 KB, and two commits, which a busy cluster makes long before the answer is given up on.
+const BATCH: usize = 2_000;
 /// Decisions asked for at once.
 const PAGE: u32 = 1_000;
 /// Refused lines shown to people; programs are told all that are kept.
