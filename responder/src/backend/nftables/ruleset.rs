@@ -11,6 +11,7 @@
 //! the rules are these.
 
 mod filled;
+mod matched;
 mod rules;
 
 use super::{
@@ -19,8 +20,8 @@ use super::{
 };
 use crate::backend::{MAX_KEPT, Treatment};
 use filled::filled_sets;
+use matched::chains_of_parts;
 use netguard_core::policy::Policy;
-use rules::chains_of_parts;
 use std::{borrow::Cow, collections::BTreeSet, fmt::Write as _};
 
 /// Family and name of everything that is ours.
