@@ -29,6 +29,8 @@ struct Duty {
     elements: usize,
     /// Since all of it holds that can.
     since: Option<(Instant, Timestamp)>,
+    /// The first look at connections after that: what it noted may have come before.
+    looked: Option<Timestamp>,
     active_before: usize,
     active_after: usize,
     bad: String,
@@ -58,12 +60,13 @@ impl Duties {
             let duty = self.0.entry(rollout).or_insert(Duty {
                 elements: 0,
                 since: None,
+                looked: None,
                 active_before: 0,
                 active_after: 0,
                 bad: String::new(),
             });
             if duty.elements != elements.len() {
-                (duty.elements, duty.since) = (elements.len(), None);
+                (duty.elements, duty.since, duty.looked) = (elements.len(), None, None);
             }
             if failing.len() < elements.len() && duty.since.is_none() {
                 duty.since = Some((at, now));
@@ -74,8 +77,9 @@ impl Duties {
             }
             let held_for = duty.since.map_or(Duration::ZERO, |(since, _)| at.duration_since(since));
             if let Some((_, since)) = duty.since {
+                duty.looked = duty.looked.or(enforcer.goodwill.sampled_at.filter(|at| *at >= since));
                 if held_for <= WINDOW + WINDOW / 2 {
-                    duty.active_after = peers.active_since(since);
+                    duty.active_after = duty.looked.map_or(0, |looked| peers.active_since(looked));
                 }
                 let fell = duty.active_after.saturating_mul(2) < duty.active_before;
                 if held_for >= WINDOW && duty.bad.is_empty() && duty.active_before >= MIN_ACTIVE && fell {

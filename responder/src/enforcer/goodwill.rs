@@ -17,6 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) struct Goodwill {
     pub(crate) peers: PeerTable,
     pub(crate) breaker: Breaker,
+    /// When connections were looked at last.
+    pub(crate) sampled_at: Option<Timestamp>,
     /// Why connections cannot be looked at here.
     pub(crate) unmeasured: Option<String>,
     /// Of rollouts this host is a canary of: good peers it would stop, and of how many.
@@ -45,6 +47,7 @@ impl<B: Backend> Enforcer<B> {
                         .any(|verb| desired.served_by(&Element { verb, target: source }).next().is_some())
                 };
                 self.goodwill.peers.observe(at, sample, suspect);
+                self.goodwill.sampled_at = Some(at);
                 self.goodwill.unmeasured = None;
             }
             Err(why) => {

@@ -10,7 +10,7 @@ use netguard_core::{plan::Action, time::Timestamp};
 use std::{io, net::IpAddr, time::Duration};
 
 /// How long the probe's source is blocked, should this process end just then.
-const HELD: Duration = Duration::from_secs(10);
+const HELD: Duration = Duration::from_secs(4);
 /// A host under attack may lose packets on loopback, too: only what fails so often is told.
 const ATTEMPTS: usize = 3;
 
