@@ -67,7 +67,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
                 let command = format!("netguard-lab bench gate{each} --requests {requests}");
                 write_section(path, "gate", &command, &table)?;
             }
-            let kept = figures.iter().all(|figure| figure.p99_us <= gate::PROMISED_US);
+            let kept = figures.iter().all(|figure| figure.by == "echo" || figure.p99_us <= gate::PROMISED_US);
             if *json {
                 println!("{}", serde_json::to_string(&GateResult { gate: figures })?);
             }

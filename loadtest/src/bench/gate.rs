@@ -23,7 +23,7 @@ use serde::Serialize;
 use std::{
     collections::BTreeSet,
     io::{BufRead, BufReader, Read, Write},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     sync::mpsc::{RecvTimeoutError, Sender, channel},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -41,7 +41,8 @@ const WARM_UP: usize = 200;
 #[derive(Debug, Clone, Serialize)]
 pub struct GateFigures {
     pub entries: usize,
-    /// `memory`: the decision alone; `http`: keep-alive on loopback; `grpc`: Envoy's `Check` on loopback.
+    /// `memory`: the decision alone; `echo`: a thread that answers whatever it is asked, for comparison; `http`:
+    /// keep-alive on loopback; `grpc`: Envoy's `Check` on loopback.
     pub by: &'static str,
     pub requests: usize,
     pub refused: usize,
@@ -87,12 +88,13 @@ fn measure(entries: usize, requests: usize) -> anyhow::Result<Vec<GateFigures>> 
     let address = runtime.block_on(listening)?;
 
     let mut figures = Vec::new();
-    for by in ["memory", "http", "grpc"] {
+    for by in ["memory", "echo", "http", "grpc"] {
         let changing = Changing::start(gate.clone(), desired, entries as u64);
         let began = Instant::now();
         let clients = (0..WARM_UP + requests).map(|number| client(entries as u64, number as u64));
         let asked = match by {
             "memory" => in_memory(&gate, clients),
+            "echo" => over_http(echo()?, clients)?,
             "http" => over_http(address, clients)?,
             _ => runtime.block_on(over_grpc(address, clients))?,
         };
@@ -251,6 +253,27 @@ fn over_http(address: SocketAddr, clients: impl Iterator<Item = IpAddr>) -> anyh
     Ok(asked)
 }
 
+/// What loopback and two threads that wake each other take, with nothing decided: one connection, one answer for all.
+fn echo() -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let address = listener.local_addr()?;
+    // It ends with the connection.
+    std::thread::spawn(move || -> std::io::Result<()> {
+        let (stream, _) = listener.accept()?;
+        stream.set_nodelay(true)?;
+        let (mut reader, mut writer) = (BufReader::new(stream.try_clone()?), stream);
+        let mut line = String::new();
+        while reader.read_line(&mut line)? > 0 {
+            if line.trim_end().is_empty() {
+                writer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")?;
+            }
+            line.clear();
+        }
+        Ok(())
+    });
+    Ok(address)
+}
+
 async fn over_grpc(address: SocketAddr, clients: impl Iterator<Item = IpAddr>) -> anyhow::Result<Asked> {
     let mut envoy = AuthorizationClient::connect(format!("http://{address}")).await?;
     let mut asked = Vec::new();
@@ -275,12 +298,14 @@ pub fn table(figures: &[GateFigures]) -> String {
     for figure in figures {
         let by = match figure.by {
             "memory" => "the decision alone",
+            "echo" => "nothing: a bare echo, loopback",
             "http" => "over HTTP, keep-alive, loopback",
             _ => "Envoy's `Check` over gRPC, loopback",
         };
         let GateFigures { entries, p50_us, p99_us, max_us, changes_per_second, gate_mib, .. } = figure;
+        let promised = if figure.by == "echo" { "–".to_owned() } else { format!("{PROMISED_US} µs") };
         table += &format!(
-            "| {entries} | {by} | {p50_us:.1} µs | {p99_us:.1} µs | {max_us:.0} µs | {PROMISED_US} µs | {changes_per_second} a second | {gate_mib:.0} MiB |\n"
+            "| {entries} | {by} | {p50_us:.1} µs | {p99_us:.1} µs | {max_us:.0} µs | {promised} | {changes_per_second} a second | {gate_mib:.0} MiB |\n"
         );
     }
     table
@@ -293,12 +318,16 @@ mod tests {
     #[test]
     fn every_way_of_asking_is_measured_and_half_is_refused() {
         let figures = run(&[2_000], 300).unwrap();
-        assert_eq!(figures.iter().map(|figure| figure.by).collect::<Vec<_>>(), ["memory", "http", "grpc"]);
+        assert_eq!(
+            figures.iter().map(|figure| figure.by).collect::<Vec<_>>(),
+            ["memory", "echo", "http", "grpc"]
+        );
         for figure in &figures {
-            assert_eq!((figure.requests, figure.refused), (300, 150), "{figure:?}");
+            let refused = if figure.by == "echo" { 0 } else { 150 };
+            assert_eq!((figure.requests, figure.refused), (300, refused), "{figure:?}");
             assert!(figure.p50_us > 0.0 && figure.p99_us >= figure.p50_us);
         }
-        assert_eq!(table(&figures).lines().count(), 5);
+        assert_eq!(table(&figures).lines().count(), 6);
     }
 
     #[test]

@@ -35,7 +35,7 @@ const LIMITS: Limits = Limits {
     max_unknown: 4_096,
     max_unknown_per_address: 4_096,
 };
-/// Enough for whatever a proxy waits for; more would take the services' own time.
+/// Threads at most: enough for whatever a proxy waits for; more would take the services' own time.
 const THREADS: usize = 2;
 /// How long answers under way may take when the responder stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
@@ -62,7 +62,7 @@ pub async fn listen(
     let (ended, finished) = oneshot::channel::<()>();
     let ending = drain.clone();
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(THREADS)
+        .worker_threads(threads())
         .thread_name("gate")
         .enable_all()
         .build()
@@ -91,6 +91,12 @@ pub async fn listen(
         drop(ended);
     })?;
     wait.await.context("the gate's thread ended")?.context("gate.listen")
+}
+
+/// One on a small host: there a second one that looks for work takes the proxy's time, and no answer comes sooner.
+fn threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (cores / 2).clamp(1, THREADS)
 }
 
 async fn serve(desk: Desk, listener: HttpListener, drain: Drain) {
