@@ -366,7 +366,10 @@ async fn a_list_is_sent_in_batches_and_refusals_name_their_lines() {
     let refused: Vec<_> = json["refusals"].as_array().unwrap().iter().map(|r| r["line"].clone()).collect();
     assert_eq!(refused, [2, 3]);
     let sent = fake.imports();
-    assert_eq!(sent.iter().map(|request| request.entries.len()).collect::<Vec<_>>(), [2_000, 2_000, 2_000, 1]);
+    assert_eq!(
+        sent.iter().map(|request| request.entries.len()).collect::<Vec<_>>(),
+        [2_000, 2_000, 2_000, 1]
+    );
     assert!(sent.iter().all(|request| request.dry_run && request.kind == "brute_force"));
     assert_eq!(sent[0].entries[1].ttl_seconds, 86_400);
 
