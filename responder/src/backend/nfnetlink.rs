@@ -167,3 +167,33 @@ impl Socket {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_that_did_not_fit_are_told_of_and_the_socket_goes_on() {
+        let mut socket = match Socket::open().and_then(|mut socket| socket.generation().map(|_| socket)) {
+            Ok(socket) => socket,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                assert!(std::env::var_os("CI").is_none(), "asking the kernel needs root");
+                return;
+            }
+            Err(error) => panic!("{error}"),
+        };
+        // The smallest there is: a few answers of the hundreds that nobody reads.
+        sockopt::set_socket_recv_buffer_size(&socket.socket, 1).unwrap();
+        let mut message = Vec::new();
+        put_message(&mut message, (GET_GENERATION, FLAG_REQUEST, 1 << 20), (0, 0), |_| {});
+        for _ in 0..300 {
+            rustix::net::send(&socket.socket, &message, SendFlags::empty()).unwrap();
+        }
+        let mut came = 0;
+        let lost = socket.answers(|_, _| came += 1).unwrap_err();
+        assert_eq!(lost.raw_os_error(), Some(Errno::NOBUFS.raw_os_error()));
+        assert!((1..300).contains(&came), "{came}");
+        socket.answers(|_, _| panic!("nothing is left")).unwrap();
+        socket.generation().unwrap();
+    }
+}
