@@ -198,7 +198,8 @@ impl Player<'_, '_> {
                 self.expected.tampered.push(Window { from: now, to: self.probes.now() });
             }
             Step::Flush => {
-                self.off_since = Some(now);
+                // It may still be off from before: a responder that was not running did not see `resume`.
+                self.off_since.get_or_insert(now);
                 self.stage.host.command("flush")?;
                 self.check_nothing_left("right after flush")?;
             }
