@@ -68,7 +68,7 @@ pub(super) struct Pace {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Held {
     pub(super) sync_s: f64,
-    /// With all of it held, and at the most on the way there.
+    /// With all of it held and looked through once more, and at the most on the way there.
     pub(super) resident_mib: f64,
     pub(super) peak_mib: f64,
 }
@@ -185,6 +185,9 @@ async fn pace(mut held: Responder, args: &PartArgs) -> anyhow::Result<()> {
 
 async fn hold(mut held: Responder, entries: Entries) -> anyhow::Result<()> {
     let sync_s = held.sync(entries).await?;
+    // As it is for the rest of its life: between two looks at everything.
+    let drift = held.enforcer.verify(true, conformance::now).await.drift;
+    ensure!(drift.is_empty(), "right after the change the firewall differs: {}", drift.join("; "));
     let own = std::process::id();
     let measured = Held {
         sync_s,
