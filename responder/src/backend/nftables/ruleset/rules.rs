@@ -56,6 +56,16 @@ impl Shape {
         // Data over an open connection: only a completed handshake brings the kernel to send any, and no spoofed packet
         // does (conntrack's own ESTABLISHED would take a repeated SYN for one).
         const DATA: &str = "tcp flags & (syn | rst | psh | ack) == psh | ack";
+        // Who is sent data is proven, and served by the port that sends it.
+        let acquaint = || {
+            [
+                ("proven4", "ip daddr"),
+                ("proven6", "ip6 daddr & ffff:ffff:ffff:ffff::"),
+                ("served4", "ip daddr . th sport"),
+                ("served6", "ip6 daddr & ffff:ffff:ffff:ffff:: . th sport"),
+            ]
+            .map(|(set, key)| rule(set, &format!("{DATA} update @{set} {{ {key} }}")))
+        };
         const BARE_ACK: &str = "tcp flags & (fin | syn | rst | psh | ack) == ack";
         const TCP: &str = "meta l4proto 6";
         const UDP: &str = "meta l4proto 17";
@@ -95,38 +105,34 @@ impl Shape {
                 rule("datagrams4", &format!("{UDP} ip daddr . meta l4proto . th dport @shield4 jump greet")),
                 rule("datagrams6", &format!("{UDP} ip6 daddr . meta l4proto . th dport @shield6 jump greet")),
             ],
-            "forward" => vec![
-                rule("sources", "jump sources"),
-                rule("proven4", &format!("{DATA} update @proven4 {{ ip daddr }}")),
-                rule("proven6", &format!("{DATA} update @proven6 {{ ip6 daddr & ffff:ffff:ffff:ffff:: }}")),
-                rule("served4", &format!("{DATA} update @served4 {{ ip daddr . th sport }}")),
-                rule(
-                    "served6",
-                    &format!("{DATA} update @served6 {{ ip6 daddr & ffff:ffff:ffff:ffff:: . th sport }}"),
-                ),
-            ]
-            .into_iter()
-            .chain(remember())
-            .chain([
-                rule("datagrams4", &format!("{UDP} ip daddr . meta l4proto . th dport @shield4 jump greet")),
-                rule("datagrams6", &format!("{UDP} ip6 daddr . meta l4proto . th dport @shield6 jump greet")),
-                rule("shield4", &format!("{TCP} ip daddr . meta l4proto . th dport @shield4 jump answer")),
-                rule("shield6", &format!("{TCP} ip6 daddr . meta l4proto . th dport @shield6 jump answer")),
-            ])
-            .collect(),
-            "output" => vec![
-                rule("own traffic", "oifname \"lo\" accept"),
-                rule("proven4", &format!("{DATA} update @proven4 {{ ip daddr }}")),
-                rule("proven6", &format!("{DATA} update @proven6 {{ ip6 daddr & ffff:ffff:ffff:ffff:: }}")),
-                rule("served4", &format!("{DATA} update @served4 {{ ip daddr . th sport }}")),
-                rule(
-                    "served6",
-                    &format!("{DATA} update @served6 {{ ip6 daddr & ffff:ffff:ffff:ffff:: . th sport }}"),
-                ),
-            ]
-            .into_iter()
-            .chain(remember())
-            .collect(),
+            "forward" => vec![rule("sources", "jump sources")]
+                .into_iter()
+                .chain(acquaint())
+                .chain(remember())
+                .chain([
+                    rule(
+                        "datagrams4",
+                        &format!("{UDP} ip daddr . meta l4proto . th dport @shield4 jump greet"),
+                    ),
+                    rule(
+                        "datagrams6",
+                        &format!("{UDP} ip6 daddr . meta l4proto . th dport @shield6 jump greet"),
+                    ),
+                    rule(
+                        "shield4",
+                        &format!("{TCP} ip daddr . meta l4proto . th dport @shield4 jump answer"),
+                    ),
+                    rule(
+                        "shield6",
+                        &format!("{TCP} ip6 daddr . meta l4proto . th dport @shield6 jump answer"),
+                    ),
+                ])
+                .collect(),
+            "output" => vec![rule("own traffic", "oifname \"lo\" accept")]
+                .into_iter()
+                .chain(acquaint())
+                .chain(remember())
+                .collect(),
             "sources" => [self.for_each_set(BLOCKED), self.for_each_set(THROTTLED)].concat(),
             "own" => vec![
                 rule("own traffic4", &format!("ip saddr != {SOURCE4} accept")),
