@@ -26,7 +26,7 @@ fuzz_target!(|frames: Vec<(u16, bool, &[u8])>| {
         let step = std::time::Duration::from_millis(milliseconds.into());
         at = if back { at.saturating_sub(step) } else { at.saturating_add(step) };
         let wire_length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        pipeline.push(&Frame { at, link: LinkType::RawIp, bytes, wire_length });
+        pipeline.push(&Frame::new(at, LinkType::RawIp, bytes, wire_length));
         if pipeline.is_hot() {
             records.extend(pipeline.flush_hot(at));
         }

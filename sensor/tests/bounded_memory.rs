@@ -76,7 +76,7 @@ fn a_flood_of_random_sources_is_bounded_and_the_scanner_in_it_is_seen() {
         }
         for packet in &packets {
             let wire_length = u32::try_from(packet.len()).unwrap();
-            pipeline.push(&Frame { at: now, link: LinkType::Ethernet, bytes: packet, wire_length });
+            pipeline.push(&Frame::new(now, LinkType::Ethernet, packet, wire_length));
         }
         // 150,000 packets a second.
         now = Timestamp::from_micros(now.as_micros() + 6 + u64::from(n % 3 == 0) * 2);

@@ -10,11 +10,12 @@ use netguard_core::{
 use netguard_daemon::metrics::Dropped;
 use netguard_sensor::{
     capture::{
-        Capture, CaptureMetrics, FrameSource as _, Group, LiveOptions, LiveSource, Next, RingOptions,
-        SourceKind, Sources,
+        Capture, CaptureMetrics, Checksum, FrameSource as _, Group, LiveOptions, LiveSource, Next,
+        RingOptions, SourceKind, Sources,
     },
     pipeline::PipelineSettings,
 };
+use pnet_datalink::{Channel, Config};
 use std::{
     collections::BTreeMap,
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
@@ -78,6 +79,51 @@ fn every_frame_is_seen_once_and_cut_to_what_is_of_use() {
         }
     }
     assert_eq!(source.dropped(), Some(0));
+}
+
+/// A broadcast of Ethernet with a tag, priority 3, and an empty datagram for 10.78.0.2 in it.
+fn tagged_datagram(vlan: u16) -> Vec<u8> {
+    let mut frame = vec![0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, 0x81, 0x00];
+    frame.extend((3 << 13 | vlan).to_be_bytes());
+    frame.extend([0x08, 0x00, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 78, 0, 1, 10, 78, 0, 2]);
+    frame.extend(20_000_u16.to_be_bytes());
+    frame.extend(PORT.to_be_bytes());
+    frame.extend([0, 8, 0, 0]);
+    frame
+}
+
+/// The card, here the pair of interfaces, takes the tag off and leaves the checksum to be written.
+#[test]
+fn the_tag_that_the_interface_took_off_is_told_and_no_checksum_to_come_is_held_against_a_frame() {
+    let Some(world) = World::make("vlan") else { return };
+    let mut source = inside(&world.host, || LiveSource::open("eth0", &ring(1 << 20), &[], None)).unwrap();
+    inside(&world.outside, || {
+        let found = pnet_datalink::interfaces().into_iter().find(|found| found.name == "eth0").unwrap();
+        let Ok(Channel::Ethernet(mut sender, _)) = pnet_datalink::channel(&found, Config::default()) else {
+            panic!("no channel")
+        };
+        sender.send_to(&tagged_datagram(100), None).unwrap().unwrap();
+        UdpSocket::bind((OUTSIDE, 20_000)).unwrap().send_to(b"untagged", (HOST, PORT)).unwrap();
+    });
+    let (mut seen, began) = (Vec::new(), Instant::now());
+    while seen.len() < 2 {
+        assert!(began.elapsed() < DEADLINE, "{seen:?}");
+        source
+            .next_batch(&mut |frames| {
+                for frame in frames {
+                    let Ok(header) = decode(frame.bytes, frame.link) else { continue };
+                    if matches!(header.transport, Transport::Udp(udp) if udp.destination_port == PORT) {
+                        seen.push((header.destination.to_string(), frame.vlan, frame.checksum));
+                    }
+                }
+            })
+            .unwrap();
+    }
+    seen.sort_by_key(|(_, vlan, _)| *vlan);
+    assert_eq!(
+        seen,
+        [(HOST.to_owned(), None, Checksum::Trusted), ("10.78.0.2".to_owned(), Some(100), Checksum::Verify)]
+    );
 }
 
 #[test]

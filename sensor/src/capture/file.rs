@@ -299,7 +299,7 @@ impl<R: Read> FrameSource for CaptureFile<R> {
         let Some(Found { recorded, link, range, wire_length }) = found else { return Ok(Next::End) };
         let at = self.clock.tell(recorded);
         let bytes = self.block.get(range).unwrap_or_default();
-        Ok(Next::Frame(Frame { at, link, bytes, wire_length }))
+        Ok(Next::Frame(Frame::new(at, link, bytes, wire_length)))
     }
 
     fn dropped(&mut self) -> Option<u64> {

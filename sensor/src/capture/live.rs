@@ -1,7 +1,7 @@
 //! Live interfaces, by the ring or, where there is none, the portable way.
 
 use super::{
-    FrameSource, Next,
+    Came, Frame, FrameSource, Next,
     portable::PortableSource,
     ring::{Group, RingOptions, RingSource},
 };
@@ -140,6 +140,13 @@ impl FrameSource for LiveSource {
         match self {
             Self::Ring(ring) => ring.next(),
             Self::Portable(portable) => portable.next(),
+        }
+    }
+
+    fn next_batch(&mut self, take: &mut dyn FnMut(&[Frame<'_>])) -> Result<Came, LiveError> {
+        match self {
+            Self::Ring(ring) => ring.next_batch(take),
+            Self::Portable(portable) => portable.next_batch(take),
         }
     }
 

@@ -7,18 +7,17 @@ mod block;
 mod sys;
 
 use super::{
-    Frame, FrameSource, Next,
+    BATCH, Came, Checksum, Frame, FrameSource, Next,
     clock::{now, wall_micros},
     filter,
     live::{Interface, LiveError},
 };
 use block::{Broken, Packet, Packets};
-use netguard_core::time::Timestamp;
+use netguard_core::{packet::LinkType, time::Timestamp};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
     io,
     net::SocketAddr,
-    ops::Range,
     sync::{Arc, Mutex, PoisonError},
 };
 use sys::{Geometry, Ring};
@@ -150,27 +149,58 @@ impl RingSource {
             .map_err(|error| self.interface.failed(error))
     }
 
-    /// The next packet of the blocks that are ours; none when the kernel has the next block.
-    fn next_packet(&mut self) -> Option<(Timestamp, Range<usize>, u32)> {
+    /// The packet that is next in the block at hand, and its time; none when that is used up, or the kernel's.
+    fn next_packet(&mut self) -> Option<(Timestamp, Packet)> {
+        let block = self.ring.block(self.index)?;
+        let packets = self.packets.get_or_insert_with(|| {
+            self.clock.set();
+            Packets::of(block)
+        });
         loop {
-            let block = self.ring.block(self.index)?;
-            let packets = self.packets.get_or_insert_with(|| {
-                self.clock.set();
-                Packets::of(block)
-            });
-            match packets.next(block) {
-                Some(Ok(Packet { outgoing: true, .. })) if self.interface.is_loopback => {
-                    // What is sent there comes back, and is seen then.
+            match packets.next(block)? {
+                // What is sent there comes back, and is seen then.
+                Ok(packet) if packet.outgoing && self.interface.is_loopback => {}
+                Ok(packet) => return Some((self.clock.tell(packet.wall_micros), packet)),
+                Err(Broken { lost }) => self.dropped += u64::from(lost),
+            }
+        }
+    }
+
+    /// Gives a block that is used up back. Whether there was one.
+    fn next_block(&mut self) -> bool {
+        let used = self.packets.take().is_some();
+        if used {
+            self.ring.release(self.index);
+            self.index = self.index.wrapping_add(1);
+        }
+        used
+    }
+
+    /// Gives what the blocks hold that are ours, at most a batch out of one of them. Whether there was anything.
+    fn give(&mut self, take: &mut dyn FnMut(&[Frame<'_>])) -> bool {
+        let link = self.interface.link;
+        loop {
+            let (mut packets, mut count) = ([const { None }; BATCH], 0);
+            for slot in &mut packets {
+                *slot = self.next_packet();
+                if slot.is_none() {
+                    break;
                 }
-                Some(Ok(packet)) => {
-                    return Some((self.clock.tell(packet.wall_micros), packet.bytes, packet.wire_length));
+                count += 1;
+            }
+            if count > 0 {
+                let block = self.ring.block(self.index).unwrap_or_default();
+                let mut frames = [Frame::new(Timestamp::default(), link, &[], 0); BATCH];
+                for (frame, packet) in frames.iter_mut().zip(packets.iter().flatten()) {
+                    *frame = self::frame(packet, link, block);
                 }
-                Some(Err(Broken { lost })) => self.dropped += u64::from(lost),
-                None => {
-                    self.packets = None;
-                    self.ring.release(self.index);
-                    self.index = self.index.wrapping_add(1);
-                }
+                take(frames.get(..count).unwrap_or_default());
+            }
+            if count < BATCH && !self.next_block() && count == 0 {
+                return false;
+            }
+            if count > 0 {
+                return true;
             }
         }
     }
@@ -194,14 +224,28 @@ impl FrameSource for RingSource {
     type Error = LiveError;
 
     fn next(&mut self) -> Result<Next<'_>, LiveError> {
-        let mut found = self.next_packet();
-        if found.is_none() {
-            self.wait()?;
-            found = self.next_packet();
+        let mut waited = false;
+        let packet = loop {
+            match self.next_packet() {
+                Some(packet) => break packet,
+                None if self.next_block() => {}
+                None if waited => return Ok(Next::Quiet),
+                None => {
+                    waited = true;
+                    self.wait()?;
+                }
+            }
+        };
+        let block = self.ring.block(self.index).unwrap_or_default();
+        Ok(Next::Frame(frame(&packet, self.interface.link, block)))
+    }
+
+    fn next_batch(&mut self, take: &mut dyn FnMut(&[Frame<'_>])) -> Result<Came, LiveError> {
+        if self.give(take) {
+            return Ok(Came::Frames);
         }
-        let Some((at, range, wire_length)) = found else { return Ok(Next::Quiet) };
-        let bytes = self.ring.block(self.index).and_then(|block| block.get(range)).unwrap_or_default();
-        Ok(Next::Frame(Frame { at, link: self.interface.link, bytes, wire_length }))
+        self.wait()?;
+        Ok(if self.give(take) { Came::Frames } else { Came::Quiet })
     }
 
     fn dropped(&mut self) -> Option<u64> {
@@ -209,6 +253,15 @@ impl FrameSource for RingSource {
             self.dropped += u64::from(statistics.dropped);
         }
         Some(self.dropped)
+    }
+}
+
+/// A packet of the block as everybody else knows it.
+fn frame<'a>((at, packet): &(Timestamp, Packet), link: LinkType, block: &'a [u8]) -> Frame<'a> {
+    Frame {
+        vlan: packet.vlan,
+        checksum: if packet.checksum_known { Checksum::Trusted } else { Checksum::Verify },
+        ..Frame::new(*at, link, block.get(packet.bytes.clone()).unwrap_or_default(), packet.wire_length)
     }
 }
 

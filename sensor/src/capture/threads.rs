@@ -6,7 +6,7 @@
 //! opened again.
 
 use super::{
-    FrameSource as _, Next,
+    FrameSource as _,
     clock::{follow_wall_clock, now},
     live::{LiveError, LiveOptions, LiveSource, find},
     loss::{Blind, LossWatch},
@@ -159,6 +159,8 @@ impl Capture {
                     dropped: 0,
                     kernel_dropped: 0,
                     watch: LossWatch::default(),
+                    is_blind: false,
+                    told: Vec::new(),
                     frames_told: 0,
                     stop: capture.stop.clone(),
                     metrics: metrics.clone(),
@@ -231,6 +233,10 @@ struct CaptureThread {
     /// What the open source dropped so far.
     kernel_dropped: u64,
     watch: LossWatch,
+    /// The last verdict of `watch`: more is lost than can be borne.
+    is_blind: bool,
+    /// The conditions that the uplink was last told of.
+    told: Vec<&'static str>,
     /// Frames that `watch` knows of.
     frames_told: u64,
     stop: Arc<AtomicBool>,
@@ -272,15 +278,16 @@ impl CaptureThread {
         let mut flush_at = now().saturating_add(FLUSH_INTERVAL);
         let mut addresses_at = now().saturating_add(ADDRESSES_EVERY);
         while !self.stop.load(Ordering::Relaxed) {
-            let at = match source.next()? {
-                Next::Frame(frame) => {
-                    frames.inc();
-                    bytes.inc_by(u64::from(frame.wire_length));
-                    self.pipeline.push(&frame);
-                    frame.at
+            let mut at = None;
+            source.next_batch(&mut |batch| {
+                for frame in batch {
+                    self.pipeline.push(frame);
                 }
-                Next::Quiet | Next::End => now(),
-            };
+                frames.inc_by(batch.len() as u64);
+                bytes.inc_by(batch.iter().map(|frame| u64::from(frame.wire_length)).sum());
+                at = batch.last().map(|frame| frame.at);
+            })?;
+            let at = at.unwrap_or_else(now);
             if at >= flush_at {
                 self.note_drops(at, &mut source);
                 self.flush(at);
@@ -316,7 +323,8 @@ impl CaptureThread {
         let seen = self.pipeline.frames();
         let came = seen.saturating_sub(std::mem::replace(&mut self.frames_told, seen));
         let Some(verdict) = self.watch.note(at, came, lost) else { return };
-        self.metrics.blind.get_or_create(&self.label).set(i64::from(verdict.is_some()));
+        self.is_blind = verdict.is_some();
+        self.metrics.blind.get_or_create(&self.label).set(i64::from(self.is_blind));
         if let Some(Blind { lost, of }) = verdict {
             tracing::warn!(
                 interface = %self.opening.name,
@@ -351,7 +359,8 @@ impl CaptureThread {
         } else {
             records.into_iter().for_each(|record| self.add(record));
         }
-        if self.pending.is_empty() && losses.is_empty() && self.losses.is_empty() {
+        let conditions = self.conditions();
+        if self.pending.is_empty() && losses.is_empty() && self.losses.is_empty() && conditions == self.told {
             return;
         }
         match self.cuts.try_reserve() {
@@ -361,7 +370,13 @@ impl CaptureThread {
                     self.metrics.dropped.count_many("capture", "uplink_slow", self.dropped);
                     losses.push(("capture.uplink_slow", std::mem::take(&mut self.dropped)));
                 }
-                permit.send(Cut { at, records: std::mem::take(&mut self.pending), losses });
+                permit.send(Cut {
+                    at,
+                    records: std::mem::take(&mut self.pending),
+                    losses,
+                    conditions: conditions.clone(),
+                });
+                self.told = conditions;
             }
             Err(_) => {
                 for (name, count) in losses {
@@ -369,6 +384,11 @@ impl CaptureThread {
                 }
             }
         }
+    }
+
+    /// What this sensor suffers from now.
+    fn conditions(&self) -> Vec<&'static str> {
+        self.is_blind.then_some("capture.blind").into_iter().collect()
     }
 
     fn add(&mut self, record: EvidenceRecord) {

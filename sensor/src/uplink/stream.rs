@@ -45,6 +45,8 @@ pub struct Cut {
     pub records: Vec<evidence::EvidenceRecord>,
     /// By "stage.reason".
     pub losses: Vec<(&'static str, u64)>,
+    /// What this sensor suffers from at the time of the cut, by "stage.condition", as `capture.blind`.
+    pub conditions: Vec<&'static str>,
 }
 
 /// Counters of the uplink.

@@ -7,6 +7,10 @@ use std::ops::Range;
 
 /// `TP_STATUS_VLAN_VALID`: the interface took a VLAN tag off, and it stands in the header.
 const VLAN_VALID: u32 = 1 << 4;
+/// `TP_STATUS_CSUMNOTREADY`: sent by this host or one of its guests, and the card is to write the checksum.
+const CHECKSUM_NOT_READY: u32 = 1 << 3;
+/// `TP_STATUS_CSUM_VALID`: verified on the way in.
+const CHECKSUM_VALID: u32 = 1 << 7;
 /// Size of `struct tpacket3_hdr`, after which a `sockaddr_ll` follows.
 const HEADER: usize = 48;
 /// Offset of `sll_pkttype`, and its value for a packet that this host sent.
@@ -62,8 +66,10 @@ pub(super) struct Packet {
     pub(super) bytes: Range<usize>,
     /// Its length on the wire; more than is there when it was cut.
     pub(super) wire_length: u32,
-    /// The tag that the interface took off, as it stands in an 802.1Q header.
+    /// The id of the tag that the interface took off.
     pub(super) vlan: Option<u16>,
+    /// The kernel knows the transport checksum to be right, or it is not written yet.
+    pub(super) checksum_known: bool,
     /// This host sent it.
     pub(super) outgoing: bool,
 }
@@ -82,16 +88,17 @@ impl Packet {
             wall_micros: u64::from(seconds?) * 1_000_000 + u64::from(nanoseconds?) / 1_000,
             bytes: start..end,
             wire_length: wire_length?,
-            vlan: (status? & VLAN_VALID != 0).then(|| u32_at(header, 32)).flatten().map(tag),
+            vlan: (status? & VLAN_VALID != 0).then(|| u32_at(header, 32)).flatten().map(id),
+            checksum_known: status? & (CHECKSUM_NOT_READY | CHECKSUM_VALID) != 0,
             outgoing: header.get(PACKET_TYPE) == Some(&OUTGOING),
         })
     }
 }
 
-/// The lower half; a tag has 16 bits.
-fn tag(tci: u32) -> u16 {
+/// The VLAN's id: the lower 12 bits of a tag, behind priority and drop eligibility (IEEE 802.1Q, 9.6).
+fn id(tci: u32) -> u16 {
     let [low, high, ..] = tci.to_le_bytes();
-    u16::from_le_bytes([low, high])
+    u16::from_le_bytes([low, high & 0x0f])
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
@@ -139,7 +146,7 @@ mod tests {
 
     #[test]
     fn packets_are_found_in_their_order_with_what_the_kernel_knows_of_them() {
-        let mut block = block(&[(b"first", 0), (b"the second one, longer", VLAN_VALID)]);
+        let mut block = block(&[(b"first", 0), (b"the second one, longer", VLAN_VALID | CHECKSUM_VALID)]);
         block[48 + PACKET_TYPE] = OUTGOING;
         let packets: Vec<_> = all(&block).into_iter().map(Result::unwrap).collect();
         assert_eq!(packets.len(), 2);
@@ -147,7 +154,8 @@ mod tests {
         assert_eq!(&block[packets[1].bytes.clone()], b"the second one, longer");
         assert_eq!(packets[0].wall_micros, 7_000_005);
         assert_eq!(packets[0].wire_length, 6);
-        assert_eq!((packets[0].vlan, packets[1].vlan), (None, Some(0x2064)));
+        assert_eq!((packets[0].vlan, packets[1].vlan), (None, Some(0x64)));
+        assert_eq!((packets[0].checksum_known, packets[1].checksum_known), (false, true));
         assert_eq!((packets[0].outgoing, packets[1].outgoing), (true, false));
     }
 
