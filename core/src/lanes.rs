@@ -14,6 +14,13 @@ use std::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot(u32);
 
+impl Slot {
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+}
+
 const NONE: u32 = u32::MAX;
 
 struct Entry<K, V> {

@@ -1,10 +1,17 @@
 //! One TCP connection as a third party sees it.
 
-use super::{dialogue::Listener, observation::Session};
+use super::{
+    conn_state::{ConnState, End, Ends},
+    dialogue::Listener,
+    history::History,
+    observation::Session,
+};
 use crate::{
     packet::{Tcp, TcpFlags},
     time::Timestamp,
 };
+
+mod trace;
 
 /// How far ahead of what was seen a sequence number may be and still belong to the connection: lost packets of a
 /// capture, but no blind guess (RFC 9293 windows are below 2^30; receivers use some megabytes).
@@ -18,6 +25,8 @@ pub(super) enum Phase {
     Closed,
     /// Begun before the capture, or with a part of the handshake unseen: never proven.
     PickedUp,
+    /// Begun with what no TCP stack sends.
+    Probed,
 }
 
 /// One side's stream.
@@ -29,6 +38,16 @@ struct Side {
     sent: u64,
     segments: u32,
     fin: bool,
+    /// `next` is known: something was seen of it, or its number was acknowledged.
+    begun: bool,
+    /// Payload bytes jumped over and not seen since.
+    missing: u32,
+    /// The last S, H, F or R in the history, and its number.
+    control: (u8, u32),
+    /// How often a gap, data sent again and a closed window were seen.
+    gaps: u16,
+    again: u16,
+    closed_windows: u16,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +57,8 @@ pub(super) struct Connection {
     server_isn: u32,
     client: Side,
     server: Side,
+    ends: Ends,
+    history: History,
     listener: Listener,
     established: Timestamp,
     client_closed_first: bool,
@@ -74,8 +95,10 @@ impl Connection {
             phase: Phase::SynSent,
             client_isn: syn.sequence,
             server_isn: 0,
-            client: Side { next, ..Side::default() },
+            client: Side { next, begun: true, ..Side::default() },
             server: Side::default(),
+            ends: Ends::default(),
+            history: History::default(),
             listener: Listener::default(),
             established: Timestamp::default(),
             client_closed_first: false,
@@ -86,7 +109,11 @@ impl Connection {
     }
 
     pub(super) fn picked_up(segment: &Tcp) -> Self {
-        Self { phase: Phase::PickedUp, ..Self::opened(segment) }
+        Self { phase: Phase::PickedUp, client: Side::default(), ..Self::opened(segment) }
+    }
+
+    pub(super) fn probed(segment: &Tcp) -> Self {
+        Self { phase: Phase::Probed, ..Self::picked_up(segment) }
     }
 
     /// Picked up at a segment of the source without payload: an RST with exactly the number it acknowledged would say
@@ -99,13 +126,27 @@ impl Connection {
     pub(super) fn is_other_syn(&self, syn: &Tcp) -> bool {
         match self.phase {
             Phase::Closed | Phase::SynSent | Phase::SynReceived => syn.sequence != self.client_isn,
-            Phase::PickedUp => true,
+            Phase::PickedUp | Phase::Probed => true,
             // An established one answers with a challenge ACK (RFC 5961): the connection goes on.
             Phase::Established => false,
         }
     }
 
     pub(super) fn segment(&mut self, from_client: bool, tcp: &Tcp, now: Timestamp) -> Step {
+        let before = *self.side(from_client);
+        let step = self.step(from_client, tcp, now);
+        // What does not belong here tells nothing of how it went: anybody can send it.
+        if step != Step::Rejected {
+            self.trace(from_client, tcp, &before);
+        }
+        step
+    }
+
+    fn side(&mut self, client: bool) -> &mut Side {
+        if client { &mut self.client } else { &mut self.server }
+    }
+
+    fn step(&mut self, from_client: bool, tcp: &Tcp, now: Timestamp) -> Step {
         match (self.phase, from_client) {
             (Phase::SynSent, true) => self.client_before_answer(tcp),
             (Phase::SynSent, false) => self.answer(tcp),
@@ -113,7 +154,7 @@ impl Connection {
             (Phase::SynReceived, false) => self.server_before_handshake(tcp),
             (Phase::Established, _) => self.exchange(from_client, tcp, now),
             (Phase::PickedUp, _) => self.unproven(from_client, tcp),
-            (Phase::Closed, _) => Step::Nothing,
+            (Phase::Closed | Phase::Probed, _) => Step::Nothing,
         }
     }
 
@@ -155,6 +196,7 @@ impl Connection {
     fn note_server_isn(&mut self, tcp: &Tcp) {
         self.server_isn = tcp.sequence;
         self.server.next = tcp.sequence.wrapping_add(1);
+        self.server.begun = true;
     }
 
     fn server_before_handshake(&mut self, tcp: &Tcp) -> Step {
@@ -274,7 +316,8 @@ impl Connection {
             self.phase = Phase::Closed;
             return Step::Probe;
         }
-        let side = if from_client { &mut self.client } else { &mut self.server };
+        let side = self.side(from_client);
+        side.follow(tcp);
         side.fin |= tcp.flags.has(TcpFlags::FIN);
         if tcp.flags.has(TcpFlags::RST) || self.client.fin && self.server.fin {
             self.phase = Phase::Closed;

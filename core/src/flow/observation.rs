@@ -1,4 +1,4 @@
-use super::Dialogue;
+use super::{ConnState, Dialogue, FlowId, History};
 use crate::{
     packet::{TcpFlags, Tuple},
     time::Timestamp,
@@ -64,7 +64,10 @@ pub struct Session {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traffic {
     pub packets: u64,
+    /// Bytes of the IP packets.
     pub bytes: u64,
+    /// Bytes behind the transport header; of TCP each counted once, by its sequence number.
+    pub payload: u64,
     /// All TCP flags seen, or-ed.
     pub flags: TcpFlags,
 }
@@ -116,9 +119,18 @@ impl EndReason {
     }
 }
 
+/// ICMP errors that quoted a packet of the flow.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct IcmpErrors {
+    pub count: u16,
+    /// Type and code of the last one.
+    pub last: Option<(u8, u8)>,
+}
+
 /// A flow as an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlowSummary {
+    pub id: FlowId,
     /// From the initiator to the service.
     pub flow: Tuple,
     pub start: Timestamp,
@@ -129,6 +141,9 @@ pub struct FlowSummary {
     pub reason: EndReason,
     /// Begun before the capture: which end is the initiator is a guess.
     pub picked_up: bool,
+    pub conn_state: ConnState,
+    pub history: History,
+    pub icmp_errors: IcmpErrors,
 }
 
 /// Who takes what the table observes.

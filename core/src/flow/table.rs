@@ -1,8 +1,11 @@
 use super::{
+    conn_state::ConnState,
     connection::{Connection, Phase, Step},
+    history::History,
+    id::{FlowId, Place},
     key::FlowKey,
     limits::{FlowCounts, FlowLimits},
-    observation::{EndReason, FlowState, FlowSummary, Observation, Sink, Traffic, What},
+    observation::{EndReason, FlowState, FlowSummary, IcmpErrors, Observation, Sink, Traffic, What},
 };
 use crate::{
     lanes::{Lanes, Slot},
@@ -41,6 +44,7 @@ const QUOTA_COUNTERS: usize = 8_192;
 
 #[derive(Debug)]
 struct Flow {
+    generation: u32,
     initiator_is_low: bool,
     picked_up: bool,
     /// Its failure was told.
@@ -51,6 +55,7 @@ struct Flow {
     told_active: Timestamp,
     to_server: Traffic,
     to_client: Traffic,
+    icmp_errors: IcmpErrors,
     connection: Option<Connection>,
 }
 
@@ -61,6 +66,8 @@ pub struct FlowTable {
     flows: Lanes<FlowKey, Flow, { lane::COUNT }>,
     pending_of_source: Vec<u16>,
     counts: FlowCounts,
+    /// Flows opened so far, around the end of the numbers: the generation of the next.
+    opened: u32,
     now: Timestamp,
 }
 
@@ -72,6 +79,7 @@ impl FlowTable {
             flows: Lanes::new(seed),
             pending_of_source: vec![0; QUOTA_COUNTERS],
             counts: FlowCounts::default(),
+            opened: 0,
             now: Timestamp::default(),
         }
     }
@@ -103,8 +111,9 @@ impl FlowTable {
         (0..lane::COUNT).filter_map(|lane| self.deadline(lane)).min()
     }
 
-    /// Takes a packet in; what follows from it goes to `sink`.
-    pub fn push(&mut self, header: &Header, at: Timestamp, sink: &mut impl Sink) {
+    /// Takes a packet in; what follows from it goes to `sink`. The flow it belongs to, if it made or found one: an ICMP
+    /// error is noted in the flow it is about, and belongs to none itself.
+    pub fn push(&mut self, header: &Header, at: Timestamp, sink: &mut impl Sink) -> Option<Place> {
         if at < self.now {
             self.counts.clock_went_back += 1;
         }
@@ -114,8 +123,11 @@ impl FlowTable {
             Transport::Tcp(tcp) => self.tcp(header, tcp, now, sink),
             Transport::Udp(udp) => self.udp(header, udp, now, sink),
             Transport::Icmp(icmp) => self.icmp(header, icmp, now, sink),
-            Transport::Fragment => self.counts.fragments += 1,
-            Transport::Other => {}
+            Transport::Fragment => {
+                self.counts.fragments += 1;
+                None
+            }
+            Transport::Other => self.portless(header, now, sink),
         }
     }
 
@@ -225,7 +237,12 @@ impl FlowTable {
         let counter = self.quota_counter(&source);
         let Some((key, flow)) = self.flows.remove(slot) else { return };
         self.count_pending(counter, flow.lane, lane::CLOSED);
-        sink.flow(&summary(&key, &flow, reason));
+        sink.flow(&summary(&key, &flow, id_of(slot, &flow), reason));
+    }
+
+    fn place(&self, slot: Slot, from_initiator: bool, is_new: bool) -> Option<Place> {
+        let flow = self.flows.get(slot)?;
+        Some(Place { flow: id_of(slot, flow), from_initiator, is_new })
     }
 
     /// A place for a new flow, or none because its source has too many already.
@@ -290,7 +307,10 @@ impl FlowTable {
             return None;
         }
         let (key, source_is_low) = FlowKey::of(&opening.tuple);
+        let generation = self.opened;
+        self.opened = self.opened.wrapping_add(1);
         let mut flow = Flow {
+            generation,
             initiator_is_low: source_is_low != opening.reversed,
             picked_up: opening.picked_up,
             told: false,
@@ -300,9 +320,13 @@ impl FlowTable {
             told_active: self.now,
             to_server: Traffic::default(),
             to_client: Traffic::default(),
+            icmp_errors: IcmpErrors::default(),
             connection: opening.connection,
         };
         flow.add(header, !opening.reversed, flags);
+        if let (Some(connection), Transport::Tcp(tcp)) = (&mut flow.connection, &header.transport) {
+            connection.trace_first(tcp, opening.reversed);
+        }
         let initiator = if opening.reversed { opening.tuple.destination } else { opening.tuple.source };
         let counter = self.quota_counter(&initiator);
         let slot = self.flows.insert(key, flow, opening.lane);
@@ -334,7 +358,7 @@ impl FlowTable {
         if now.since(flow.told_active) >= active_timeout {
             flow.told_active = now;
             if let (Some(key), Some(flow)) = (self.flows.key(slot), self.flows.get(slot)) {
-                sink.flow(&summary(key, flow, EndReason::Active));
+                sink.flow(&summary(key, flow, id_of(slot, flow), EndReason::Active));
             }
         }
         from_initiator
@@ -362,25 +386,79 @@ impl Flow {
         let traffic = if to_server { &mut self.to_server } else { &mut self.to_client };
         traffic.packets += 1;
         traffic.bytes += u64::from(header.ip_length);
+        traffic.payload += datagram_payload(header);
         traffic.flags = traffic.flags | flags;
+    }
+
+    fn conn_state(&self, protocol: Protocol) -> ConnState {
+        match &self.connection {
+            Some(connection) => connection.conn_state(),
+            None => ConnState::of_datagrams(protocol, self.to_server.packets > 0, self.to_client.packets > 0),
+        }
+    }
+
+    /// As Zeek has it: of UDP who sent anything, of other datagrams nothing.
+    fn history(&self, protocol: Protocol) -> History {
+        let mut history = History::default();
+        match &self.connection {
+            Some(connection) => return connection.history(),
+            None if protocol != Protocol::UDP => return history,
+            None => {}
+        }
+        if self.picked_up {
+            history.add(History::FLIPPED, true);
+        }
+        let (initiator_sent, other_sent) = (self.to_server.packets > 0, self.to_client.packets > 0);
+        for from_initiator in [!self.picked_up, self.picked_up] {
+            if if from_initiator { initiator_sent } else { other_sent } {
+                history.add(b'D', from_initiator);
+            }
+        }
+        history
     }
 }
 
-fn summary(key: &FlowKey, flow: &Flow, reason: EndReason) -> FlowSummary {
+fn id_of(slot: Slot, flow: &Flow) -> FlowId {
+    FlowId::new(slot.number(), flow.generation)
+}
+
+/// Bytes behind the transport header; TCP's are counted by their numbers.
+fn datagram_payload(header: &Header) -> u64 {
+    /// IP headers without options, and the header of an ICMP message.
+    const HEADERS: (u32, u32, u32) = (20, 40, 8);
+    match &header.transport {
+        Transport::Udp(udp) => u64::from(udp.payload_length),
+        Transport::Icmp(_) => {
+            let ip = if header.source.is_ipv4() { HEADERS.0 } else { HEADERS.1 };
+            u64::from(header.ip_length.saturating_sub(ip + HEADERS.2))
+        }
+        Transport::Tcp(_) | Transport::Fragment | Transport::Other => 0,
+    }
+}
+
+fn summary(key: &FlowKey, flow: &Flow, id: FlowId, reason: EndReason) -> FlowSummary {
+    let (mut to_server, mut to_client) = (flow.to_server, flow.to_client);
+    if let Some(connection) = &flow.connection {
+        (to_server.payload, to_client.payload) = connection.payload();
+    }
     let state = match flow.lane {
         lane::CLOSED => FlowState::Closed,
         lane::CONNECTED | lane::DATAGRAMS => FlowState::Established,
         _ => FlowState::New,
     };
     FlowSummary {
+        id,
         flow: presented(key, flow),
         start: flow.start,
         end: flow.last,
-        to_server: flow.to_server,
-        to_client: flow.to_client,
+        to_server,
+        to_client,
         state,
         reason,
         picked_up: flow.picked_up,
+        conn_state: flow.conn_state(key.protocol()),
+        history: flow.history(key.protocol()),
+        icmp_errors: flow.icmp_errors,
     }
 }
 

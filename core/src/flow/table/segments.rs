@@ -3,7 +3,13 @@
 use super::*;
 
 impl FlowTable {
-    pub(super) fn tcp(&mut self, header: &Header, tcp: &Tcp, now: Timestamp, sink: &mut impl Sink) {
+    pub(super) fn tcp(
+        &mut self,
+        header: &Header,
+        tcp: &Tcp,
+        now: Timestamp,
+        sink: &mut impl Sink,
+    ) -> Option<Place> {
         let tuple = Tuple {
             source: header.source,
             destination: header.destination,
@@ -27,35 +33,51 @@ impl FlowTable {
         }
         let Some(slot) = known else { return self.first_segment(&tuple, header, tcp, sink) };
         let from_initiator = self.note(slot, source_is_low, header, tcp.flags, sink);
+        let place = self.place(slot, from_initiator, false);
         if tcp.flags.is_stealth() {
-            return self.stealth_in_flow(slot, from_initiator, now, sink);
+            self.stealth_in_flow(slot, from_initiator, tcp, now, sink);
+            return place;
         }
-        let Some(flow) = self.flows.get_mut(slot) else { return };
-        let Some(connection) = flow.connection.as_mut() else { return };
+        let connection = self.flows.get_mut(slot)?.connection.as_mut()?;
         let step = connection.segment(from_initiator, tcp, now);
         let phase = connection.phase;
         self.carry_out(slot, step, phase, now, sink);
+        place
     }
 
-    pub(super) fn first_segment(&mut self, tuple: &Tuple, header: &Header, tcp: &Tcp, sink: &mut impl Sink) {
+    pub(super) fn first_segment(
+        &mut self,
+        tuple: &Tuple,
+        header: &Header,
+        tcp: &Tcp,
+        sink: &mut impl Sink,
+    ) -> Option<Place> {
         let flags = tcp.flags;
-        if flags.is_stealth() {
-            let opening = Opening::spent(*tuple);
-            if let Some(slot) = self.open(&opening, header, flags, sink) {
-                self.fail(slot, What::Stealth, self.now, sink);
-            }
+        let (slot, reversed) = if flags.is_stealth() {
+            let opening = Opening { connection: Some(Connection::probed(tcp)), ..Opening::spent(*tuple) };
+            let slot = self.open(&opening, header, flags, sink)?;
+            self.fail(slot, What::Stealth, self.now, sink);
+            (slot, false)
         } else if flags.is_bare_syn() {
             let opening = Opening {
                 lane: lane::OPENING,
                 connection: Some(Connection::opened(tcp)),
                 ..Opening::spent(*tuple)
             };
-            self.open(&opening, header, flags, sink);
+            (self.open(&opening, header, flags, sink)?, false)
         } else if flags.is_syn_ack() {
-            // Backscatter, a reflection, or a SYN we missed: who asked is not known.
+            // Backscatter, a reflection, or a SYN we missed: whoever it goes to is not blamed for it.
             self.counts.stray_syn_ack += 1;
+            let opening = Opening {
+                reversed: true,
+                picked_up: true,
+                connection: Some(Connection::picked_up(tcp)),
+                ..Opening::spent(*tuple)
+            };
+            (self.open(&opening, header, flags, sink)?, true)
         } else if flags.has(TcpFlags::RST) {
             self.counts.stray_reset += 1;
+            return None;
         } else {
             // Begun before us: the lower port is taken for the service's.
             let reversed = tcp.source_port < tcp.destination_port;
@@ -69,8 +91,9 @@ impl FlowTable {
                 }),
                 ..Opening::spent(*tuple)
             };
-            self.open(&opening, header, flags, sink);
-        }
+            (self.open(&opening, header, flags, sink)?, reversed)
+        };
+        self.place(slot, !reversed, true)
     }
 
     /// A probe that reuses the ports of a flow that is not a live connection.
@@ -78,6 +101,7 @@ impl FlowTable {
         &mut self,
         slot: Slot,
         from_initiator: bool,
+        tcp: &Tcp,
         now: Timestamp,
         sink: &mut impl Sink,
     ) {
@@ -85,6 +109,9 @@ impl FlowTable {
         let phase = flow.connection.as_ref().map(|connection| connection.phase);
         let live = matches!(phase, Some(Phase::Established | Phase::SynReceived));
         if from_initiator && !live && !flow.picked_up {
+            if let Some(connection) = &mut flow.connection {
+                connection.trace_probe(true, tcp);
+            }
             self.fail(slot, What::Stealth, now, sink);
         } else {
             self.counts.bad_sequence += 1;
