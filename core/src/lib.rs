@@ -3,7 +3,7 @@
 //! Pure: no IO, no async, no clock, no randomness. `now` and hash seeds are arguments, so that a replay of the same
 //! packets, evidence or commands gives the same result on every machine. `Cargo.toml` and `clippy.toml` keep it so.
 //!
-//! * [`packet`] bytes → header
+//! * [`packet`] bytes → header and payload
 //! * [`flow`] headers → flows with TCP state
 //! * [`evidence`] flows → mergeable per-subject evidence
 //! * [`judge`] evidence → proposals

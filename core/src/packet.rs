@@ -1,29 +1,61 @@
-//! Captured bytes → [`Header`]: addresses, ports, flags and lengths, nothing else.
+//! Captured bytes → [`Packet`]: addresses, ports, flags and lengths of the innermost packet, and where its payload is.
 //!
-//! Invariants: any bytes give a header or a [`DecodeError`], never a panic, a loop or a read past the slice; lengths are
-//! taken from the IP header (a capture may hold less, an Ethernet frame more); addresses are canonical.
+//! Invariants: any bytes give a packet, an ARP packet or a [`DecodeError`], never a panic, a loop or a read past the
+//! slice; lengths are taken from the IP header (a capture may hold less, an Ethernet frame more); addresses are
+//! canonical; at most [`MAX_LAYERS`] layers are looked through. Nothing is allocated.
 
+mod arp;
+mod decoded;
 mod error;
+mod fast;
 mod header;
+mod icmp;
 mod link;
 mod martian;
+mod mpls;
 mod network;
+mod read;
+mod tcp;
 mod transport;
+mod tunnel;
+mod walk;
 
+pub use arp::{Arp, ArpOperation};
+pub use decoded::{Decoded, Packet};
 pub use error::DecodeError;
-pub use header::{Header, Icmp, IcmpMeaning, Tcp, TcpFlags, Transport, Tuple, Udp};
+pub use header::{Fragment, Header, Sctp, Transport, Tuple, Udp};
+pub use icmp::{Icmp, IcmpMeaning};
 pub use link::LinkType;
 pub use martian::martian;
+pub use tcp::{Tcp, TcpFlags};
+pub use tunnel::{Tunnel, TunnelKind};
 
-/// Layers looked through before the frame is given up: VLAN tags and IPv6 extension headers together.
+/// Layers looked through before the frame is given up: tags, labels, sessions, extension headers and tunnels together.
 pub const MAX_LAYERS: u32 = 8;
 
 /// Reads one captured frame.
 ///
 /// Errors: [`DecodeError`] says which bound was broken; the frame is then counted and forgotten.
-pub fn decode(frame: &[u8], link: LinkType) -> Result<Header, DecodeError> {
-    let (packet, layers) = link::strip(frame, link)?;
-    network::decode(packet, layers)
+#[inline]
+pub fn decode(frame: &[u8], link: LinkType) -> Result<Decoded<'_>, DecodeError> {
+    if link == LinkType::Ethernet
+        && let Some(packet) = fast::ethernet(frame)
+    {
+        return Ok(Decoded::Packet(packet));
+    }
+    walk::frame(frame, link)
+}
+
+/// Reads a packet that was put together from fragments: `header` is its first fragment's, `payload` what is behind the IP
+/// headers as far as it was captured without a gap, `length` how long that was on the wire.
+///
+/// Errors: as of [`decode`]; a part of a packet within the parts of another is [`DecodeError::BadIp`].
+pub fn decode_reassembled<'a>(
+    header: &Header,
+    payload: &'a [u8],
+    length: u32,
+) -> Result<Decoded<'a>, DecodeError> {
+    walk::reassembled(header, payload, length)
 }
 
 #[cfg(test)]

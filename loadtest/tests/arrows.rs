@@ -28,7 +28,6 @@ const CORE_DEPENDS_ON: &[&str] = &[
     "foldhash",
     "hashbrown",
     "ipnet",
-    "pnet_packet",
     "postcard",
     "rpds",
     "serde",

@@ -7,7 +7,7 @@ use crate::capture::{Frame, FrameSource, Next};
 use netguard_core::{
     evidence::{Accumulator, EvidenceLimits, EvidenceRecord, OwnNetworks},
     flow::{FlowLimits, FlowSummary, FlowTable, Observation, Sink},
-    packet::{self, DecodeError, martian},
+    packet::{self, DecodeError, Decoded, martian},
     time::Timestamp,
 };
 use std::{collections::BTreeMap, time::Duration};
@@ -65,6 +65,8 @@ pub struct Pipeline {
     frames: u64,
     bytes: u64,
     decode_errors: [u64; DecodeError::ALL.len()],
+    arp: u64,
+    tunnelled: u64,
     martians: BTreeMap<&'static str, u64>,
     /// What [`Self::take_counts`] gave before.
     told: BTreeMap<&'static str, u64>,
@@ -100,6 +102,8 @@ impl Pipeline {
             frames: 0,
             bytes: 0,
             decode_errors: [0; DecodeError::ALL.len()],
+            arp: 0,
+            tunnelled: 0,
             martians: BTreeMap::new(),
             told: BTreeMap::new(),
         }
@@ -109,20 +113,35 @@ impl Pipeline {
     pub fn push(&mut self, frame: &Frame<'_>) {
         self.frames += 1;
         self.bytes += u64::from(frame.wire_length);
-        let header = match packet::decode(frame.bytes, frame.link) {
-            Ok(header) => header,
-            Err(error) => {
-                if let Some(count) = self.decode_errors.get_mut(error as usize) {
-                    *count += 1;
-                }
+        let mut packet = match packet::decode(frame.bytes, frame.link) {
+            Ok(Decoded::Packet(packet)) => packet,
+            Ok(Decoded::Arp(_)) => {
+                self.arp += 1;
                 return;
             }
+            Err(error) => return self.count(error),
         };
-        if let Some(reason) = martian(&header) {
+        // What the card took off stood outside of what is left.
+        packet.header.vlan = frame.vlan.or(packet.header.vlan);
+        if let Some(unread) = packet.unread {
+            self.count(unread);
+        }
+        if packet.header.tunnel.is_some() {
+            // What is inside may have any addresses: no flow outside a tunnel may be mixed with it.
+            self.tunnelled += 1;
+            return;
+        }
+        if let Some(reason) = martian(&packet.header) {
             *self.martians.entry(reason).or_default() += 1;
             return;
         }
-        self.table.push(&header, frame.at, &mut self.collected);
+        self.table.push(&packet.header, frame.at, &mut self.collected);
+    }
+
+    fn count(&mut self, error: DecodeError) {
+        if let Some(count) = self.decode_errors.get_mut(error as usize) {
+            *count += 1;
+        }
     }
 
     /// Lets time pass without a frame.
@@ -198,6 +217,7 @@ impl Pipeline {
             .zip(self.decode_errors)
             .map(|(error, count)| (error.reason(), count, error.is_loss()));
         decode
+            .chain([("packet.arp", self.arp, false), ("packet.tunnelled", self.tunnelled, false)])
             .chain(self.martians.iter().map(|(reason, count)| (*reason, *count, false)))
             .chain(self.table.counts().named())
             .chain(self.collected.evidence.counts().named())

@@ -5,7 +5,7 @@ mod world;
 
 use netguard_core::{
     evidence::{Own, OwnNetworks},
-    packet::{Transport, decode},
+    packet::{Decoded, Transport, decode},
 };
 use netguard_daemon::metrics::Dropped;
 use netguard_sensor::{
@@ -55,8 +55,8 @@ fn read(source: &mut LiveSource, enough: usize) -> BTreeMap<u16, Vec<(usize, u32
             continue;
         };
         quiet = 0;
-        let Ok(header) = decode(frame.bytes, frame.link) else { continue };
-        if let Transport::Udp(udp) = header.transport
+        let Ok(Decoded::Packet(packet)) = decode(frame.bytes, frame.link) else { continue };
+        if let Transport::Udp(udp) = packet.header.transport
             && udp.destination_port == PORT
         {
             count += 1;
@@ -111,9 +111,10 @@ fn the_tag_that_the_interface_took_off_is_told_and_no_checksum_to_come_is_held_a
         source
             .next_batch(&mut |frames| {
                 for frame in frames {
-                    let Ok(header) = decode(frame.bytes, frame.link) else { continue };
-                    if matches!(header.transport, Transport::Udp(udp) if udp.destination_port == PORT) {
-                        seen.push((header.destination.to_string(), frame.vlan, frame.checksum));
+                    let Ok(Decoded::Packet(packet)) = decode(frame.bytes, frame.link) else { continue };
+                    if matches!(packet.header.transport, Transport::Udp(udp) if udp.destination_port == PORT)
+                    {
+                        seen.push((packet.header.destination.to_string(), frame.vlan, frame.checksum));
                     }
                 }
             })
@@ -187,8 +188,8 @@ fn the_talk_with_a_coordinator_is_left_out_and_nothing_else() {
                 quiet += 1;
                 continue;
             };
-            let Ok(header) = decode(frame.bytes, frame.link) else { continue };
-            if let Transport::Tcp(tcp) = header.transport {
+            let Ok(Decoded::Packet(packet)) = decode(frame.bytes, frame.link) else { continue };
+            if let Transport::Tcp(tcp) = packet.header.transport {
                 *ports.entry(tcp.source_port.min(tcp.destination_port)).or_insert(0) += 1;
             }
         }

@@ -123,11 +123,11 @@ impl FlowTable {
             Transport::Tcp(tcp) => self.tcp(header, tcp, now, sink),
             Transport::Udp(udp) => self.udp(header, udp, now, sink),
             Transport::Icmp(icmp) => self.icmp(header, icmp, now, sink),
-            Transport::Fragment => {
+            Transport::Fragment(_) => {
                 self.counts.fragments += 1;
                 None
             }
-            Transport::Other => self.portless(header, now, sink),
+            Transport::Sctp(_) | Transport::Other => self.portless(header, now, sink),
         }
     }
 
@@ -432,7 +432,8 @@ fn datagram_payload(header: &Header) -> u64 {
             let ip = if header.source.is_ipv4() { HEADERS.0 } else { HEADERS.1 };
             u64::from(header.ip_length.saturating_sub(ip + HEADERS.2))
         }
-        Transport::Tcp(_) | Transport::Fragment | Transport::Other => 0,
+        Transport::Sctp(sctp) => u64::from(sctp.payload_length),
+        Transport::Tcp(_) | Transport::Fragment(_) | Transport::Other => 0,
     }
 }
 

@@ -3,11 +3,11 @@
 pub enum DecodeError {
     #[error("frame shorter than its link-layer header")]
     TooShort,
-    #[error("no IP inside: another ethertype or address family")]
+    #[error("neither IP nor ARP inside: another ethertype or address family")]
     NotIp,
     #[error("a link type that carries no frames we know")]
     LinkType,
-    #[error("more than 8 layers of tags and extension headers")]
+    #[error("more than 8 layers of tags, labels, extension headers and tunnels")]
     TooDeep,
     #[error("IP version, header length or total length makes no sense")]
     BadIp,
@@ -17,8 +17,12 @@ pub enum DecodeError {
     TransportTruncated,
     #[error("transport header does not fit into its packet")]
     BadTransport,
-    #[error("first fragment too small for its transport header")]
-    TinyFragment,
+    #[error("ARP packet cut off")]
+    ArpTruncated,
+    #[error("tunnel header cut off")]
+    TunnelTruncated,
+    #[error("a tunnel's header of another version, or one that no receiver takes")]
+    BadTunnel,
 }
 
 impl DecodeError {
@@ -31,7 +35,9 @@ impl DecodeError {
         Self::IpTruncated,
         Self::TransportTruncated,
         Self::BadTransport,
-        Self::TinyFragment,
+        Self::ArpTruncated,
+        Self::TunnelTruncated,
+        Self::BadTunnel,
     ];
 
     /// The name under which it is counted; stable.
@@ -46,7 +52,9 @@ impl DecodeError {
             Self::IpTruncated => "decode.ip_truncated",
             Self::TransportTruncated => "decode.transport_truncated",
             Self::BadTransport => "decode.bad_transport",
-            Self::TinyFragment => "decode.tiny_fragment",
+            Self::ArpTruncated => "decode.arp_truncated",
+            Self::TunnelTruncated => "decode.tunnel_truncated",
+            Self::BadTunnel => "decode.bad_tunnel",
         }
     }
 

@@ -1,5 +1,4 @@
-use super::{DecodeError, MAX_LAYERS};
-use pnet_packet::ethernet::{EtherTypes, EthernetPacket};
+use super::{DecodeError, read::be16};
 
 /// How frames of an interface or a capture file begin (tcpdump.org's link-type registry).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,65 +30,66 @@ impl LinkType {
     }
 }
 
-const VLAN: u16 = EtherTypes::Vlan.0;
-const PROVIDER_BRIDGING: u16 = EtherTypes::PBridge.0;
-const QINQ: u16 = EtherTypes::QinQ.0;
-/// Bytes of a VLAN tag after its ethertype.
-const VLAN_TAG: usize = 4;
+/// Numbers of the IEEE's registry, in frames, behind tags and in GRE.
+pub(super) mod ethertype {
+    pub(in super::super) const IPV4: u16 = 0x0800;
+    pub(in super::super) const ARP: u16 = 0x0806;
+    /// "Transparent Ethernet bridging": a whole frame.
+    pub(in super::super) const ETHERNET: u16 = 0x6558;
+    pub(in super::super) const VLAN: u16 = 0x8100;
+    pub(in super::super) const IPV6: u16 = 0x86dd;
+    pub(in super::super) const MPLS: u16 = 0x8847;
+    /// Upstream-assigned labels (RFC 5332).
+    pub(in super::super) const MPLS_UPSTREAM: u16 = 0x8848;
+    pub(in super::super) const PPPOE_SESSION: u16 = 0x8864;
+    /// 802.1ad, and what came before it.
+    pub(in super::super) const PROVIDER_VLAN: u16 = 0x88a8;
+    pub(in super::super) const QINQ: u16 = 0x9100;
+    pub(in super::super) const ERSPAN: u16 = 0x88be;
+    pub(in super::super) const ERSPAN_III: u16 = 0x22eb;
+    /// Below it stands a length (IEEE 802.3 clause 3.2.6).
+    pub(in super::super) const FIRST: u16 = 0x0600;
+}
 
-/// The IP packet inside a frame, and how many layers were taken off.
-pub(super) fn strip(frame: &[u8], link: LinkType) -> Result<(&[u8], u32), DecodeError> {
+/// What stands at the beginning of some bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Layer {
+    Ethernet,
+    /// What this ethertype announces.
+    Typed(u16),
+    /// Either version.
+    Ip,
+    Mpls,
+}
+
+/// What a frame of a link type begins with, and where.
+pub(super) fn begin(frame: &[u8], link: LinkType) -> Result<(Layer, &[u8]), DecodeError> {
+    let typed = |at, behind| {
+        let ethertype = be16(frame, at).ok_or(DecodeError::TooShort)?;
+        Ok((Layer::Typed(ethertype), frame.get(behind..).ok_or(DecodeError::TooShort)?))
+    };
     match link {
-        LinkType::Ethernet => {
-            let ethernet = EthernetPacket::new(frame).ok_or(DecodeError::TooShort)?;
-            let rest = frame.get(EthernetPacket::minimum_packet_size()..).ok_or(DecodeError::TooShort)?;
-            untag(rest, ethernet.get_ethertype().0)
-        }
-        LinkType::RawIp => Ok((frame, 0)),
+        LinkType::Ethernet => Ok((Layer::Ethernet, frame)),
+        LinkType::RawIp => Ok((Layer::Ip, frame)),
         // Protocol type at byte 14 of 16, and at byte 0 of 20.
-        LinkType::LinuxSll => untag(
-            frame.get(16..).ok_or(DecodeError::TooShort)?,
-            be16(frame, 14).ok_or(DecodeError::TooShort)?,
-        ),
-        LinkType::LinuxSll2 => {
-            untag(frame.get(20..).ok_or(DecodeError::TooShort)?, be16(frame, 0).ok_or(DecodeError::TooShort)?)
-        }
+        LinkType::LinuxSll => typed(14, 16),
+        LinkType::LinuxSll2 => typed(0, 20),
         LinkType::Loopback => {
-            let rest = frame.get(4..).ok_or(DecodeError::TooShort)?;
-            let family = [be16(frame, 0), be16(frame, 2)];
             // The family is a small number: whichever half is not zero holds it, in either byte order.
-            let family = match family {
+            let family = match [be16(frame, 0), be16(frame, 2)] {
                 [Some(0), Some(low)] => low,
                 [Some(high), Some(0)] => high.swap_bytes(),
-                _ => return Err(DecodeError::NotIp),
+                [Some(_), Some(_)] => return Err(DecodeError::NotIp),
+                _ => return Err(DecodeError::TooShort),
             };
+            let rest = frame.get(4..).ok_or(DecodeError::TooShort)?;
             // AF_INET, and AF_INET6 of NetBSD/OpenBSD, FreeBSD, Darwin and Linux.
-            if matches!(family, 2 | 10 | 24 | 28 | 30) { Ok((rest, 0)) } else { Err(DecodeError::NotIp) }
+            if matches!(family, 2 | 10 | 24 | 28 | 30) {
+                Ok((Layer::Ip, rest))
+            } else {
+                Err(DecodeError::NotIp)
+            }
         }
         LinkType::Unknown(_) => Err(DecodeError::LinkType),
     }
-}
-
-fn untag(mut rest: &[u8], mut ethertype: u16) -> Result<(&[u8], u32), DecodeError> {
-    let mut layers = 0;
-    loop {
-        match ethertype {
-            VLAN | PROVIDER_BRIDGING | QINQ => {
-                layers += 1;
-                if layers > MAX_LAYERS {
-                    return Err(DecodeError::TooDeep);
-                }
-                ethertype = be16(rest, 2).ok_or(DecodeError::TooShort)?;
-                rest = rest.get(VLAN_TAG..).ok_or(DecodeError::TooShort)?;
-            }
-            0x0800 | 0x86dd => {
-                return if rest.is_empty() { Err(DecodeError::TooShort) } else { Ok((rest, layers)) };
-            }
-            _ => return Err(DecodeError::NotIp),
-        }
-    }
-}
-
-pub(super) fn be16(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes.get(at..at.checked_add(2)?)?.try_into().ok().map(u16::from_be_bytes)
 }

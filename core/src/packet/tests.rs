@@ -3,6 +3,14 @@ use crate::net::{NeverBlock, Protocol};
 use proptest::prelude::*;
 use std::net::IpAddr;
 
+/// The header of the packet in a frame.
+fn header(frame: &[u8], link: LinkType) -> Result<Header, DecodeError> {
+    match decode(frame, link)? {
+        Decoded::Packet(packet) => Ok(packet.header),
+        Decoded::Arp(arp) => panic!("{arp:?}"),
+    }
+}
+
 /// Ethernet, IPv4, TCP SYN 10.0.0.1:40000 → 10.0.0.2:22.
 fn syn() -> Vec<u8> {
     let mut frame = vec![0; 12];
@@ -36,14 +44,17 @@ fn ipv6(next: u8, extensions: &[u8], transport: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_syn_is_read_with_its_numbers() {
-    let header = decode(&syn(), LinkType::Ethernet).unwrap();
+    let syn_header = header(&syn(), LinkType::Ethernet).unwrap();
     assert_eq!(
-        header,
+        syn_header,
         Header {
             source: "10.0.0.1".parse().unwrap(),
             destination: "10.0.0.2".parse().unwrap(),
             protocol: Protocol::TCP,
+            ttl: 64,
             ip_length: 44,
+            vlan: None,
+            tunnel: None,
             transport: Transport::Tcp(Tcp {
                 source_port: 40000,
                 destination_port: 22,
@@ -58,34 +69,34 @@ fn a_syn_is_read_with_its_numbers() {
     // Ethernet pads short frames; the IP length decides.
     let mut padded = syn();
     padded.extend([0; 20]);
-    assert_eq!(decode(&padded, LinkType::Ethernet), Ok(header));
+    assert_eq!(header(&padded, LinkType::Ethernet), Ok(syn_header));
 }
 
 #[test]
 fn every_cut_of_a_frame_is_an_error_by_name() {
     let frame = syn();
     for cut in 0..frame.len() {
-        let outcome = decode(&frame[..cut], LinkType::Ethernet);
+        let outcome = header(&frame[..cut], LinkType::Ethernet);
         let expected = match cut {
             0..=14 => Err(DecodeError::TooShort),
             15..34 => Err(DecodeError::IpTruncated),
             34..54 => Err(DecodeError::TransportTruncated),
             // The options are cut off, the header is whole.
-            _ => decode(&frame, LinkType::Ethernet),
+            _ => header(&frame, LinkType::Ethernet),
         };
         assert_eq!(outcome, expected, "{cut} bytes");
     }
     assert_eq!(DecodeError::TooShort.reason(), "decode.too_short");
     let jumbo = [syn(), vec![0; 65536]].concat();
-    assert!(decode(&jumbo, LinkType::Ethernet).is_ok());
+    assert!(header(&jumbo, LinkType::Ethernet).is_ok());
 }
 
 #[test]
 fn tags_are_looked_through_up_to_the_cap() {
     for tags in 0..=8 {
-        assert!(decode(&tagged(tags), LinkType::Ethernet).is_ok(), "{tags}");
+        assert!(header(&tagged(tags), LinkType::Ethernet).is_ok(), "{tags}");
     }
-    assert_eq!(decode(&tagged(9), LinkType::Ethernet), Err(DecodeError::TooDeep));
+    assert_eq!(header(&tagged(9), LinkType::Ethernet), Err(DecodeError::TooDeep));
 }
 
 #[test]
@@ -94,7 +105,7 @@ fn ipv4_lengths_that_lie_are_refused() {
     let with = |at: usize, value: u8| {
         let mut packet = packet.clone();
         packet[at] = value;
-        decode(&packet, LinkType::RawIp)
+        header(&packet, LinkType::RawIp)
     };
     assert_eq!(with(0, 0x44), Err(DecodeError::BadIp));
     assert_eq!(with(0, 0x4f), Err(DecodeError::IpTruncated));
@@ -105,30 +116,33 @@ fn ipv4_lengths_that_lie_are_refused() {
     // TCP data offset below 5, and past the packet.
     assert_eq!(with(32, 0x40), Err(DecodeError::BadTransport));
     assert_eq!(with(32, 0xf0), Err(DecodeError::BadTransport));
-    // A first fragment of 8 bytes has no flags to look at.
-    let mut tiny = packet.clone();
-    (tiny[3], tiny[6]) = (28, 0x20);
-    assert_eq!(decode(&tiny, LinkType::RawIp), Err(DecodeError::TinyFragment));
-    let mut later = packet;
-    later[7] = 5;
-    assert_eq!(decode(&later, LinkType::RawIp).unwrap().transport, Transport::Fragment);
+    let fragment = |more: u8, offset: u8| {
+        let mut packet = packet.clone();
+        (packet[6], packet[7]) = (more, offset);
+        header(&packet, LinkType::RawIp).unwrap().transport
+    };
+    let part = Fragment { identification: 1, offset: 0, more: true, length: 24 };
+    assert_eq!(fragment(0x20, 0), Transport::Fragment(part));
+    assert_eq!(fragment(0, 5), Transport::Fragment(Fragment { offset: 40, more: false, ..part }));
 }
 
 #[test]
 fn ipv6_extension_chains_end() {
     let udp = [0x30, 0x39, 0, 53, 0, 8, 0, 0];
-    let header = decode(&ipv6(0, &[17, 0, 0, 0, 0, 0, 0, 0], &udp), LinkType::RawIp).unwrap();
     assert_eq!(
-        header.transport,
+        header(&ipv6(0, &[17, 0, 0, 0, 0, 0, 0, 0], &udp), LinkType::RawIp).unwrap().transport,
         Transport::Udp(Udp { source_port: 12345, destination_port: 53, payload_length: 0 })
     );
     let endless: Vec<u8> = [0u8, 0, 0, 0, 0, 0, 0, 0].repeat(200);
-    assert_eq!(decode(&ipv6(0, &endless, &udp), LinkType::RawIp), Err(DecodeError::TooDeep));
+    assert_eq!(header(&ipv6(0, &endless, &udp), LinkType::RawIp), Err(DecodeError::TooDeep));
     // An atomic fragment is whole; a later one has no ports.
     let atomic = ipv6(44, &[17, 0, 0, 0, 0, 0, 0, 1], &udp);
-    assert!(matches!(decode(&atomic, LinkType::RawIp).unwrap().transport, Transport::Udp(_)));
+    assert!(matches!(header(&atomic, LinkType::RawIp).unwrap().transport, Transport::Udp(_)));
     let later = ipv6(44, &[17, 0, 0, 9, 0, 0, 0, 1], &udp);
-    assert_eq!(decode(&later, LinkType::RawIp).unwrap().transport, Transport::Fragment);
+    assert_eq!(
+        header(&later, LinkType::RawIp).unwrap().transport,
+        Transport::Fragment(Fragment { identification: 1, offset: 8, more: true, length: 8 })
+    );
 }
 
 #[test]
@@ -137,7 +151,7 @@ fn an_unreachable_tells_what_it_is_about() {
     let mut packet = vec![0x45, 0, 0, 56, 0, 1, 0, 0, 64, 1, 0, 0, 10, 0, 0, 2, 10, 0, 0, 1];
     packet.extend([3, 3, 0, 0, 0, 0, 0, 0]);
     packet.extend(inner);
-    let Transport::Icmp(icmp) = decode(&packet, LinkType::RawIp).unwrap().transport else {
+    let Transport::Icmp(icmp) = header(&packet, LinkType::RawIp).unwrap().transport else {
         panic!("no icmp")
     };
     let IcmpMeaning::Unreachable(Some(tuple)) = icmp.meaning else { panic!("{icmp:?}") };
@@ -147,22 +161,22 @@ fn an_unreachable_tells_what_it_is_about() {
 #[test]
 fn the_other_link_types_lead_to_the_same_header() {
     let ip = syn()[14..].to_vec();
-    let expected = decode(&syn(), LinkType::Ethernet);
+    let expected = header(&syn(), LinkType::Ethernet);
     let sll = [vec![0; 14], vec![0x08, 0x00], ip.clone()].concat();
     let sll2 = [vec![0x08, 0x00], vec![0; 18], ip.clone()].concat();
-    assert_eq!(decode(&sll, LinkType::LinuxSll), expected);
-    assert_eq!(decode(&sll2, LinkType::LinuxSll2), expected);
-    assert_eq!(decode(&[vec![2, 0, 0, 0], ip.clone()].concat(), LinkType::Loopback), expected);
-    assert_eq!(decode(&[vec![0, 0, 0, 2], ip.clone()].concat(), LinkType::Loopback), expected);
-    assert_eq!(decode(&ip, LinkType::Unknown(127)), Err(DecodeError::LinkType));
-    assert_eq!(decode(&[0; 64], LinkType::Ethernet), Err(DecodeError::NotIp));
+    assert_eq!(header(&sll, LinkType::LinuxSll), expected);
+    assert_eq!(header(&sll2, LinkType::LinuxSll2), expected);
+    assert_eq!(header(&[vec![2, 0, 0, 0], ip.clone()].concat(), LinkType::Loopback), expected);
+    assert_eq!(header(&[vec![0, 0, 0, 2], ip.clone()].concat(), LinkType::Loopback), expected);
+    assert_eq!(header(&ip, LinkType::Unknown(127)), Err(DecodeError::LinkType));
+    assert_eq!(header(&[0; 64], LinkType::Ethernet), Err(DecodeError::NotIp));
 }
 
 #[test]
 fn martians_are_what_is_never_blocked() {
-    let header = decode(&syn(), LinkType::Ethernet).unwrap();
-    assert_eq!(martian(&header), None);
-    assert_eq!(martian(&Header { source: header.destination, ..header }), Some("martian.land"));
+    let syn = header(&syn(), LinkType::Ethernet).unwrap();
+    assert_eq!(martian(&syn), None);
+    assert_eq!(martian(&Header { source: syn.destination, ..syn }), Some("martian.land"));
     let builtin = NeverBlock::with_builtin([]);
     for text in [
         "0.0.0.0",
@@ -185,11 +199,7 @@ fn martians_are_what_is_never_blocked() {
         "::2",
     ] {
         let source: IpAddr = text.parse().unwrap();
-        assert_eq!(
-            martian(&Header { source, ..header }).is_some(),
-            builtin.covers(source).is_some(),
-            "{text}"
-        );
+        assert_eq!(martian(&Header { source, ..syn }).is_some(), builtin.covers(source).is_some(), "{text}");
     }
 }
 
@@ -211,8 +221,8 @@ proptest! {
         frame[at] = value;
         frame[at2] = value2;
         frame.truncate(cut);
-        if let Ok(header) = decode(&frame, LinkType::Ethernet) {
-            prop_assert!(header.ip_length >= 20);
+        if let Ok(Decoded::Packet(packet)) = decode(&frame, LinkType::Ethernet) {
+            prop_assert!(packet.header.ip_length >= 20);
         }
     }
 }

@@ -56,7 +56,7 @@ impl FlowTable {
                 self.unreachable(header, icmp, &about, now, sink);
                 return None;
             }
-            IcmpMeaning::Unreachable(None) | IcmpMeaning::Other => return None,
+            _ => return None,
         };
         let tuple = Tuple {
             source: header.source,

@@ -8,6 +8,9 @@ fn unreachable(code: u8, about: Tuple) -> Header {
         source: host(2),
         destination: about.source,
         protocol: Protocol::ICMP,
+        ttl: 64,
+        vlan: None,
+        tunnel: None,
         ip_length: 66,
         transport: Transport::Icmp(Icmp { kind: 3, code, meaning: IcmpMeaning::Unreachable(Some(about)) }),
     }
@@ -74,6 +77,9 @@ fn other_protocols_are_flows_too_and_evidence_of_nothing() {
         source: host(from),
         destination: host(to),
         protocol: Protocol(50),
+        ttl: 64,
+        vlan: None,
+        tunnel: None,
         ip_length: 120,
         transport: Transport::Other,
     };
