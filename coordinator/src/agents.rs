@@ -27,7 +27,7 @@ use netguard_proto::{
 };
 use standing::Standing;
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -66,6 +66,7 @@ struct AgentState {
     address: String,
     acknowledged: u64,
     losses: BTreeMap<String, u64>,
+    conditions: BTreeSet<String>,
     standing: Standing,
     effective: EffectiveHistory,
     effective_at: Timestamp,
@@ -332,6 +333,7 @@ impl AgentState {
             digest_equal: self.digest_equal,
             acknowledged: self.acknowledged,
             losses: self.losses.clone().into_iter().collect(),
+            conditions: self.conditions.iter().cloned().collect(),
             canary_reports: self.canary_reports.iter().cloned().map(Into::into).collect(),
             good_peers: Some(self.good_peers.clone().into()),
             probe: self.probe.clone().map(Into::into),
@@ -397,6 +399,14 @@ impl Connection {
                 }
             }
         });
+    }
+
+    /// Takes what holds at a sensor now; gives what held before.
+    #[must_use]
+    pub fn holds(&self, conditions: &BTreeSet<String>) -> BTreeSet<String> {
+        let mut before = BTreeSet::new();
+        self.update(|agent| before = std::mem::replace(&mut agent.conditions, conditions.clone()));
+        before
     }
 
     /// A sensor's batch had so many records wrong: whether the sensor is quarantined, and what changed by that.

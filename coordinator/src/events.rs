@@ -30,7 +30,8 @@ pub struct WatchedEvent {
     /// Resume after it.
     pub cursor: Cursor,
     /// `decision`, `unblock`, `expire`, `allowlist`, `policy`, `token`, `agent`, `membership`, `held_back`, `refused`,
-    /// `rollout`, `breaker`, `enforced`, `not_effective`, `drift`, `loss`, `lost`.
+    /// `rollout`, `breaker`, `enforced`, `not_effective`, `drift`, `loss`,
+    /// `condition`, `lost`.
     pub event_type: String,
     /// One EVE-like JSON object.
     pub json: String,

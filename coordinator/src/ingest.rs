@@ -4,6 +4,7 @@
 //! its part; a bad record costs that record; nothing that leaves here lies in the future.
 
 mod clock;
+mod conditions;
 mod screen;
 mod sequence;
 mod session;

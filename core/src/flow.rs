@@ -16,7 +16,7 @@ mod limits;
 mod observation;
 mod table;
 
-pub use community_id::community_id;
+pub use community_id::{community_id, write_community_id};
 pub use conn_state::ConnState;
 pub use dialogue::Dialogue;
 pub use history::History;

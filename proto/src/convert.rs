@@ -19,7 +19,7 @@ mod scalar;
 pub use decision::{origin, proof, verb};
 pub use enforcement::{Delta, MAX_CHANGES, MAX_NEVER_BLOCK, SnapshotPart};
 pub use envoy::Check;
-pub use evidence::{Batch, Hello, MAX_INTERFACES, MAX_LOSSES, MAX_NETWORKS, MAX_RECORDS};
+pub use evidence::{Batch, Hello, MAX_CONDITIONS, MAX_INTERFACES, MAX_LOSSES, MAX_NETWORKS, MAX_RECORDS};
 pub use net::{address, address_bytes};
 pub use report::{Drift, NotEffective, Probe, Stopped};
 pub use rollout::{GoodPeers, MAX_CANARY_REPORTS};

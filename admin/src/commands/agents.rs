@@ -67,6 +67,8 @@ struct Sensor {
     acknowledged: u64,
     /// By `stage.reason`.
     losses: BTreeMap<String, u64>,
+    /// What holds there now, as `flow.emergency` or `capture.blind`.
+    conditions: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -129,6 +131,11 @@ impl View for Sensors {
                     format!("QUARANTINED until {until} or later: {}", sensor.quarantined_for)
                 }
                 _ => sensor.agent.state(),
+            };
+            // What held when it was heard of last is no news of one that is away.
+            let state = match sensor.conditions.is_empty() || !sensor.agent.connected {
+                true => state,
+                false => format!("{state}, {}", sensor.conditions.join(" ").to_uppercase()),
             };
             [
                 sensor.agent.id.clone(),
@@ -220,6 +227,7 @@ async fn list(role: Role, cluster: &mut Cluster, output: &mut Output<'_>) -> Res
                 quarantined_for: agent.quarantined_for,
                 acknowledged: agent.acknowledged,
                 losses: agent.losses.into_iter().collect(),
+                conditions: agent.conditions,
             });
             output.show(&Sensors { sensors: sensors.collect(), revision: listed.revision })
         }

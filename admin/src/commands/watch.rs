@@ -140,6 +140,7 @@ fn sentence(body: &Map<String, Value>) -> String {
                 repaired.map_or_else(|| "NOT put right".to_owned(), |us| format!("put right {}", took(us)));
             joined(&[format!("{}:", get("responder")), get("what"), because(repaired)])
         }
+        "condition" => joined(&[format!("{}:", get("sensor")), get("condition"), get("action")]),
         "agent" => joined(&[
             get("role"),
             get("agent"),
@@ -234,6 +235,9 @@ mod tests {
             line(reverted),
             "22:13:20.123 rollout       7 REVERTED block 10.0.0.0/12 (web-1: it would stop 1 of 1 good peers) by coordinator 2"
         );
+        let emergency = json!({ "timestamp": at, "event_type": "condition", "netguard": {
+            "sensor": "web-1", "condition": "flow.emergency", "action": "begins", "coordinator": 1 } });
+        assert_eq!(line(emergency), "22:13:20.123 condition     web-1: flow.emergency begins");
         let unknown = json!({ "timestamp": at, "event_type": "new_thing", "netguard": { "b": 2, "a": ["x"], "c": null } });
         assert_eq!(line(unknown), "22:13:20.123 new_thing     a=[\"x\"] b=2");
     }

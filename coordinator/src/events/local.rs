@@ -65,6 +65,18 @@ impl EventHub {
         ));
     }
 
+    /// Something began to hold at a sensor (`begins`), or did so before it connected here (`holds`), or does no more
+    /// (`ends`).
+    pub fn condition(&self, sensor: &str, condition: &str, action: &'static str) {
+        self.tell(&Rendered::new(
+            "condition",
+            now(),
+            json!({
+                "sensor": sensor, "condition": condition, "action": action, "coordinator": self.shared.node,
+            }),
+        ));
+    }
+
     /// A responder holds more than before. One event a decision, then one for the rest.
     pub fn enforced(&self, enforced: &Enforced<'_>) {
         let puts = enforced.changes.iter().filter(|changes| changes.revision <= enforced.revision);

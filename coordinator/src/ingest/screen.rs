@@ -120,6 +120,7 @@ mod tests {
             version: String::new(),
             networks: networks.iter().map(|network| network.parse().unwrap()).collect(),
             interfaces: vec![],
+            conditions: std::collections::BTreeSet::new(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::{
     clock::Offset,
+    conditions::Conditions,
     screen::{Patience, Screen, UNREADABLE_BATCH},
     sequence::{Arrived, Sequence},
 };
@@ -59,6 +60,7 @@ struct Session {
     patience: Patience,
     untaken: mpsc::Sender<(u64, Vec<Offered>)>,
     losses: Losses,
+    conditions: Conditions,
 }
 
 /// Serves a sensor's stream until either side ends it.
@@ -109,6 +111,11 @@ async fn open(
         },
     ));
     tell(&shared.events, &connection, caller, "connected");
+    let conditions = Conditions::at_hello(&hello.conditions, &connection.holds(&hello.conditions));
+    conditions
+        .news()
+        .iter()
+        .for_each(|(name, action)| shared.events.condition(connection.id(), name, action));
     let (untaken, waiting) = mpsc::channel(MAX_UNTAKEN);
     tokio::spawn(acknowledge(shared.router.clone(), connection.clone(), waiting, outbound));
     Ok(Session {
@@ -122,6 +129,7 @@ async fn open(
         patience: Patience::default(),
         untaken,
         losses: Losses::default(),
+        conditions,
     })
 }
 
@@ -237,6 +245,10 @@ impl Session {
             self.losses.add(what, *count);
         }
         self.losses.tell(&self.shared.events, &self.sensor);
+        let _ = self.connection.holds(&batch.conditions);
+        for (name, action) in self.conditions.take(&batch.conditions, now()) {
+            self.shared.events.condition(&self.sensor, &name, action);
+        }
         self.go_on(good, bad)?;
         // What is sent again may be about networks the host had a moment ago: it is not taken, nor held against anybody.
         let (foreign, malformed) = if batch.again { (0, 0) } else { (screened.foreign, batch.refused) };

@@ -16,12 +16,14 @@ use netguard_core::{
     time::Timestamp,
     trace::TraceParent,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Records in one batch: 4 MiB (the largest message) over some 500 bytes a record.
 pub const MAX_RECORDS: usize = 8192;
 /// Loss counters in one batch: one per stage and reason, of which a sensor has some dozens.
 pub const MAX_LOSSES: usize = 256;
+/// Conditions that may hold at a sensor at once: one per stage and name, of which there are a handful.
+pub const MAX_CONDITIONS: usize = 32;
 /// Networks a sensor may say it is attached to.
 pub const MAX_NETWORKS: usize = 4096;
 /// Interfaces a sensor may capture on.
@@ -39,6 +41,8 @@ pub struct Hello {
     pub version: String,
     pub networks: Vec<Prefix>,
     pub interfaces: Vec<String>,
+    /// As in [`Batch`].
+    pub conditions: BTreeSet<String>,
 }
 
 /// A batch of evidence. Records that could not be read are counted, the others stand.
@@ -55,6 +59,8 @@ pub struct Batch {
     pub trace: TraceParent,
     pub losses: BTreeMap<String, u64>,
     pub again: bool,
+    /// What held at the sensor when the batch was sent, by "stage.condition".
+    pub conditions: BTreeSet<String>,
 }
 
 impl TryFrom<v1::SensorHello> for Hello {
@@ -73,6 +79,7 @@ impl TryFrom<v1::SensorHello> for Hello {
                 .into_iter()
                 .map(|interface| visible("hello.interfaces", interface, MAX_LABEL_BYTES))
                 .collect::<Result<_, _>>()?,
+            conditions: conditions("hello.conditions", wire.conditions)?,
         })
     }
 }
@@ -85,6 +92,7 @@ impl From<Hello> for v1::SensorHello {
             version: hello.version,
             networks: hello.networks.into_iter().map(Into::into).collect(),
             interfaces: hello.interfaces,
+            conditions: hello.conditions.into_iter().collect(),
         }
     }
 }
@@ -105,6 +113,7 @@ impl TryFrom<v1::EvidenceBatch> for Batch {
             records: Vec::with_capacity(wire.records.len()),
             trace: TraceParent::parse(&wire.traceparent),
             again: wire.again,
+            conditions: conditions("batch.conditions", wire.conditions)?,
             ..Self::default()
         };
         for (stage_and_reason, count) in wire.losses {
@@ -133,6 +142,7 @@ impl From<Batch> for v1::EvidenceBatch {
             losses: batch.losses.into_iter().collect(),
             again: batch.again,
             sent_at: wire_time(batch.sent_at),
+            conditions: batch.conditions.into_iter().collect(),
         }
     }
 }
@@ -193,6 +203,11 @@ impl From<EvidenceRecord> for v1::EvidenceRecord {
             destinations: record.destinations.into_iter().map(address_bytes).collect(),
         }
     }
+}
+
+fn conditions(field: &'static str, wire: Vec<String>) -> Result<BTreeSet<String>, ConvertError> {
+    at_most(field, wire.len(), MAX_CONDITIONS)?;
+    wire.into_iter().map(|name| visible(field, name, MAX_LABEL_BYTES)).collect()
 }
 
 /// Names of facts that a later version counts are left out: it still means what the known ones mean.

@@ -212,7 +212,8 @@ proptest! {
         prop_assert_eq!(over_the_wire::<_, v1::Probe>(&probe), Ok(probe));
         let batch = Batch {
             sequence: revision, cut_at: at, sent_at: Some(at), records: vec![record], again: true,
-            losses: [("capture.ring_full".to_owned(), 3)].into(), ..Batch::default()
+            losses: [("capture.ring_full".to_owned(), 3)].into(), conditions: ["flow.emergency".to_owned()].into(),
+            ..Batch::default()
         };
         prop_assert_eq!(over_the_wire::<_, v1::EvidenceBatch>(&batch), Ok(batch));
     }
@@ -363,6 +364,14 @@ fn hello_is_checked_like_the_rest() {
         version: "0.1.0".into(),
         networks: vec!["10.0.0.0/8".parse().unwrap()],
         interfaces: vec!["eth0".into()],
+        conditions: ["capture.blind".to_owned()].into(),
     };
-    assert_eq!(over_the_wire::<_, v1::SensorHello>(&hello), Ok(hello));
+    assert_eq!(over_the_wire::<_, v1::SensorHello>(&hello), Ok(hello.clone()));
+    let with = |conditions: Vec<String>| {
+        Hello::try_from(v1::SensorHello { conditions, ..v1::SensorHello::from(hello.clone()) }).map(|_| ())
+    };
+    let field = "hello.conditions";
+    assert_eq!(with(vec!["a b".into()]), Err(ConvertError::Character { field }));
+    let many = (0..33).map(|number| number.to_string()).collect();
+    assert_eq!(with(many), Err(ConvertError::TooMany { field, len: 33, max: 32 }));
 }

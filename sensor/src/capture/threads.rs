@@ -149,6 +149,7 @@ impl Capture {
                 };
                 let source = opening.open()?;
                 let thread = CaptureThread {
+                    number: capture.threads.len(),
                     opening,
                     label: InterfaceLabel { interface: name.clone() },
                     pipeline: Pipeline::new(settings.clone()),
@@ -220,6 +221,8 @@ impl Opening {
 }
 
 struct CaptureThread {
+    /// Among all threads of the sensor.
+    number: usize,
     opening: Opening,
     label: InterfaceLabel,
     pipeline: Pipeline,
@@ -374,6 +377,7 @@ impl CaptureThread {
                     at,
                     records: std::mem::take(&mut self.pending),
                     losses,
+                    from: self.number,
                     conditions: conditions.clone(),
                 });
                 self.told = conditions;

@@ -21,7 +21,11 @@ use netguard_proto::v1::{
     sensor_message, sensor_service_client::SensorServiceClient,
 };
 use prost::Message as _;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
@@ -45,7 +49,9 @@ pub struct Cut {
     pub records: Vec<evidence::EvidenceRecord>,
     /// By "stage.reason".
     pub losses: Vec<(&'static str, u64)>,
-    /// What this sensor suffers from at the time of the cut, by "stage.condition", as `capture.blind`.
+    /// The capture thread.
+    pub from: usize,
+    /// What holds at this thread, by "stage.condition", as `capture.blind` or `flow.emergency`. All of it, with every cut.
     pub conditions: Vec<&'static str>,
 }
 
@@ -86,6 +92,8 @@ pub struct Uplink {
     retained: Retained,
     losses: BTreeMap<String, u64>,
     losses_told: tokio::time::Instant,
+    /// By capture thread.
+    conditions: BTreeMap<usize, Vec<&'static str>>,
     dropped: Dropped,
     metrics: UplinkMetrics,
     pub(crate) connected: watch::Sender<bool>,
@@ -111,6 +119,7 @@ impl Uplink {
             retained: Retained::new(),
             losses: BTreeMap::new(),
             losses_told: tokio::time::Instant::now(),
+            conditions: BTreeMap::new(),
             dropped,
             metrics,
             connected: watch::Sender::new(false),
@@ -201,7 +210,9 @@ impl Uplink {
                 Some(cut) = cuts.recv() => self.keep(cut),
                 permit = outgoing.reserve(), if self.retained.has_unsent() => {
                     let permit = permit.context("the stream ended")?;
-                    if let Some(batch) = self.retained.take_next(now()) {
+                    if let Some(mut batch) = self.retained.take_next(now()) {
+                        // Of now, not of when it was cut: also what is sent again says how it is.
+                        batch.conditions = self.holding();
                         self.metrics.batches.inc();
                         self.metrics.again.inc_by(u64::from(batch.again));
                         self.metrics.records.inc_by(batch.records.len() as u64);
@@ -235,8 +246,8 @@ impl Uplink {
                 tracing::debug!(why = %resend.why.escape_debug(), "sending again what is retained");
                 self.retained.send_again();
             }
-            // A newer coordinator's instruction that this sensor does not know.
-            None => {}
+            // Or a newer coordinator's instruction that this sensor does not know.
+            Some(sensor_instruction::Of::FlowBudget(_)) | None => {}
         }
     }
 
@@ -246,8 +257,11 @@ impl Uplink {
             let total = self.losses.entry(name.to_owned()).or_default();
             *total = total.saturating_add(count);
         }
+        let told = self.holding();
+        self.conditions.insert(cut.from, cut.conditions);
+        let changed = told != self.holding();
         let tell_losses = !self.losses.is_empty() && self.losses_told.elapsed() >= LOSSES_EVERY;
-        if cut.records.is_empty() && !tell_losses {
+        if cut.records.is_empty() && !tell_losses && !changed {
             return;
         }
         self.losses_told = tokio::time::Instant::now();
@@ -269,6 +283,12 @@ impl Uplink {
         self.metrics.retained.set(i64::try_from(self.retained.bytes()).unwrap_or(i64::MAX));
     }
 
+    /// What holds at any of the threads.
+    fn holding(&self) -> Vec<String> {
+        let names: BTreeSet<_> = self.conditions.values().flatten().copied().collect();
+        names.into_iter().map(str::to_owned).collect()
+    }
+
     fn hello(&self, identity: &Identity) -> SensorHello {
         SensorHello {
             sensor_id: identity.spiffe.id.clone(),
@@ -276,6 +296,7 @@ impl Uplink {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             networks: self.networks.iter().copied().map(Into::into).collect(),
             interfaces: self.interfaces.clone(),
+            conditions: self.holding(),
         }
     }
 }

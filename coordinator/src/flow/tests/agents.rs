@@ -18,7 +18,12 @@ use netguard_proto::{
         sensor_service_client::SensorServiceClient,
     },
 };
-use std::{collections::BTreeMap, convert::Infallible, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
+    net::IpAddr,
+    time::Duration,
+};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status, Streaming};
@@ -43,6 +48,7 @@ pub(super) fn hello(id: &str) -> Hello {
         version: "test".into(),
         networks: vec!["10.0.0.0/8".parse().unwrap()],
         interfaces: vec!["eth0".into()],
+        conditions: BTreeSet::new(),
     }
 }
 
@@ -116,7 +122,7 @@ impl Sensor {
         loop {
             match self.next().await.unwrap().expect("the stream goes on") {
                 sensor_instruction::Of::Acknowledged(acknowledged) if acknowledged >= sequence => return,
-                sensor_instruction::Of::Acknowledged(_) => {}
+                sensor_instruction::Of::Acknowledged(_) | sensor_instruction::Of::FlowBudget(_) => {}
                 sensor_instruction::Of::Resend(_) => self.resends += 1,
             }
         }

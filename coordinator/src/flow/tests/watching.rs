@@ -1,5 +1,5 @@
 use super::{
-    agents::{Responder, Sensor, scan},
+    agents::{Responder, Sensor, hello, scan},
     cluster::{Cluster, PATIENCE, until},
     evidence::owned_by,
 };
@@ -9,7 +9,7 @@ use netguard_core::{
     identity::Role,
     ledger::Command,
 };
-use netguard_proto::v1;
+use netguard_proto::{convert, v1};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use tokio_stream::StreamExt as _;
@@ -150,6 +150,46 @@ async fn a_decision_is_followed_from_the_scan_to_the_kernel() {
         assert_eq!((all.connected(Role::Sensor), all.connected(Role::Responder)), (1, 1), "{all:?}");
         assert!(all.silent.is_empty());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_holds_at_a_sensor_is_told_when_it_begins_and_when_it_ends() {
+    let cluster = Cluster::of_three().await;
+    let events = cluster.nodes[&2].flow.events();
+    let mut stream = events.subscribe(None);
+    let told = |json: &Value| {
+        ["sensor", "condition", "action"].map(|name| json["netguard"][name].as_str().unwrap().to_owned())
+    };
+    let batch = |sequence, conditions: &[&str]| v1::EvidenceBatch {
+        sequence,
+        cut_at: crate::wall_clock::now().as_micros(),
+        conditions: conditions.iter().map(|name| (*name).to_owned()).collect(),
+        ..v1::EvidenceBatch::default()
+    };
+    let sensor = Sensor::connect(&cluster, 2, "s1").await;
+    for (sequence, holds) in [(1, ["flow.emergency"].as_slice()), (2, &["flow.emergency"]), (3, &[])] {
+        sensor.send_raw(batch(sequence, holds)).await;
+    }
+    let (_, begins) = next_of(&mut stream, "condition").await;
+    assert_eq!(told(&begins), ["s1", "flow.emergency", "begins"]);
+    let (_, ends) = next_of(&mut stream, "condition").await;
+    assert_eq!(told(&ends), ["s1", "flow.emergency", "ends"]);
+
+    // It comes again with something that began while it was away; the list of agents shows it.
+    let hello = convert::Hello { conditions: ["capture.blind".to_owned()].into(), ..hello("s1") };
+    let mut again = Sensor::connect_as(&cluster, 2, "sensor/s1", hello.clone()).await;
+    let (_, holds) = next_of(&mut stream, "condition").await;
+    assert_eq!(told(&holds), ["s1", "capture.blind", "holds"]);
+    let all = cluster.nodes[&1].flow.agents().gather(&cluster.nodes[&1].consensus).await;
+    let shown = &all.agents[&("sensor".to_owned(), "s1".to_owned())].conditions;
+    assert_eq!(shown, &["capture.blind"]);
+    again.send_raw(batch(1, &["capture.blind"])).await;
+    again.acknowledged(1).await;
+    // A third stream that says the same tells nobody anything: the next event is the end.
+    let third = Sensor::connect_as(&cluster, 2, "sensor/s1", hello).await;
+    third.send_raw(batch(1, &[])).await;
+    let (_, ends) = next_of(&mut stream, "condition").await;
+    assert_eq!(told(&ends), ["s1", "capture.blind", "ends"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
