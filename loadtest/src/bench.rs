@@ -1,5 +1,6 @@
 //! `netguard-lab bench`: what one part does by itself, without a network.
 
+pub mod engine;
 pub mod gate;
 pub mod judge;
 
@@ -16,6 +17,8 @@ pub struct BenchArgs {
 
 #[derive(Debug, Clone, Subcommand)]
 pub enum BenchPart {
+    /// Packets a second that the sensor's engine takes in from memory, on one core, beside the floor that memory sets.
+    Engine(engine::EngineArgs),
     /// Records a second that one judge takes in, on one core.
     Judge {
         /// Records of each workload.
@@ -57,6 +60,7 @@ struct GateResult {
 /// Errors: what cannot be measured, and why.
 pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     match &args.part {
+        BenchPart::Engine(args) => engine::run(args),
         BenchPart::Judge { records, json } => run_judge(*records, *json),
         BenchPart::Gate { entries, requests, json, write } => {
             let figures = gate::run(entries, *requests)?;

@@ -4,7 +4,12 @@
 
 use clap::Parser;
 use netguard_lab::cli::Cli;
-use std::process::ExitCode;
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use std::{alloc::System, process::ExitCode};
+
+/// The system's own allocator; it counts, so that `bench engine` can tell what the engine allocates.
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 fn main() -> ExitCode {
     // Fails only when a provider is installed already, and then it is the same one.

@@ -86,10 +86,14 @@ fn resident_mib(pid: u32) -> anyhow::Result<f64> {
 
 /// What a process has of memory, in MiB: `VmRSS` now, `VmHWM` at the most (proc_pid_status(5)).
 pub(crate) fn memory_mib(pid: u32, what: &str) -> anyhow::Result<f64> {
+    memory_kib(pid, what).map(|kib| f64::from(kib) / 1024.0)
+}
+
+/// The same in KiB.
+pub(crate) fn memory_kib(pid: u32, what: &str) -> anyhow::Result<u32> {
     let path = format!("/proc/{pid}/status");
     let status = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    let kib = status_kib(&status, what).with_context(|| format!("{path} has no {what}"))?;
-    Ok(f64::from(kib) / 1024.0)
+    status_kib(&status, what).with_context(|| format!("{path} has no {what}"))
 }
 
 fn status_kib(status: &str, what: &str) -> Option<u32> {

@@ -6,7 +6,7 @@
 //! * What is done comes from the seed alone; every wait is for a condition.
 //! * A schedule leaves the host as it found it, so that the next one, and the same one alone, start equal.
 
-mod dice;
+pub(crate) mod dice;
 pub(crate) mod host;
 mod play;
 pub(crate) mod probe;

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 /// SplitMix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number Generators", 2014).
 #[derive(Debug, Clone)]
-pub(super) struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -21,13 +21,13 @@ impl Dice {
 
     /// Below `bound`; 0 when there is nothing below it. The bias of the remainder does not matter for bounds this
     /// small.
-    pub(super) fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         let bound = u64::try_from(bound).unwrap_or(u64::MAX).max(1);
         usize::try_from(self.next() % bound).unwrap_or(0)
     }
 
     /// One of them, as often as its weight says; `None` of nothing.
-    pub(super) fn weighted<T: Copy>(&mut self, choices: &[(usize, T)]) -> Option<T> {
+    pub(crate) fn weighted<T: Copy>(&mut self, choices: &[(usize, T)]) -> Option<T> {
         let mut at = self.below(choices.iter().map(|(weight, _)| weight).sum());
         for (weight, choice) in choices {
             if at < *weight {
@@ -39,7 +39,7 @@ impl Dice {
     }
 
     /// Whole milliseconds, at least `from`, less than `to`.
-    pub(super) fn pause(&mut self, from: Duration, to: Duration) -> Duration {
+    pub(crate) fn pause(&mut self, from: Duration, to: Duration) -> Duration {
         let span = to.saturating_sub(from).as_millis();
         let more = self.below(usize::try_from(span).unwrap_or(usize::MAX));
         from + Duration::from_millis(u64::try_from(more).unwrap_or(0))

@@ -1,0 +1,173 @@
+//! The engine and the floor over the same frames, turn by turn.
+//!
+//! Invariants: what is compared was measured in the same run, one right after the other; time is that of the thread
+//! alone, so that who else uses the machine shows little; the engine goes on with what it knows from round to round,
+//! as a sensor does that runs for long.
+
+use super::{floor, image::Image};
+use netguard_core::time::Timestamp;
+use netguard_sensor::pipeline::{FLUSH_INTERVAL, Pipeline, PipelineSettings};
+use rustix::time::{ClockId, clock_gettime};
+use std::{hint::black_box, time::Duration};
+
+/// Between the end of one round and the beginning of the next, in the packets' time.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// What many rounds said, each figure the middle of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Measured {
+    /// Processor time for all frames.
+    pub engine: Duration,
+    pub floor: Duration,
+    /// What the floor took of what the engine took, round by round: 1 were an engine for nothing.
+    pub ratio: f64,
+    /// The engine's first round, with empty tables and memory that it had to ask for.
+    pub first: Duration,
+    /// Without the first.
+    pub rounds: u8,
+    pub flows: usize,
+    /// Memory the engine holds in the end, resident.
+    pub bytes: u64,
+    /// Allocations in all rounds but the first: while taking frames in, and while giving records.
+    pub allocations: Allocations,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Allocations {
+    pub taking: u64,
+    pub giving: u64,
+}
+
+/// Runs the engine and the floor `rounds` times each, after one round to warm up.
+///
+/// Errors: the machine does not tell how much memory is resident.
+pub fn run(image: &Image, settings: &PipelineSettings, rounds: u8) -> anyhow::Result<Measured> {
+    let before = resident()?;
+    let mut engine = Engine::new(settings.clone());
+    let first = time(|| engine.round(image));
+    let _ = black_box(floor::hash_all(image.walk(Duration::ZERO), settings.seed));
+    engine.allocations = Allocations::default();
+    let (mut engines, mut floors, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..rounds.max(1) {
+        let by_floor = || time(|| floor::hash_all(black_box(image).walk(Duration::ZERO), settings.seed));
+        // Who goes first changes: whatever comes second finds another processor cache.
+        let (engine, floor) = if round % 2 == 0 {
+            let floor = by_floor();
+            (time(|| engine.round(image)), floor)
+        } else {
+            (time(|| engine.round(image)), by_floor())
+        };
+        ratios.push(floor.as_secs_f64() / engine.as_secs_f64().max(f64::MIN_POSITIVE));
+        engines.push(engine);
+        floors.push(floor);
+    }
+    ratios.sort_by(f64::total_cmp);
+    Ok(Measured {
+        engine: middle(&mut engines),
+        floor: middle(&mut floors),
+        ratio: ratios.get(ratios.len() / 2).copied().unwrap_or(0.0),
+        first,
+        rounds: rounds.max(1),
+        flows: engine.most_flows,
+        bytes: resident()?.saturating_sub(before),
+        allocations: engine.allocations,
+    })
+}
+
+/// A pipeline that is driven as a capture thread drives it.
+#[derive(Debug)]
+struct Engine {
+    pipeline: Pipeline,
+    /// How much later than recorded this round's frames come.
+    later: Duration,
+    flush_at: Option<Timestamp>,
+    most_flows: usize,
+    allocations: Allocations,
+}
+
+impl Engine {
+    fn new(settings: PipelineSettings) -> Self {
+        Self {
+            pipeline: Pipeline::new(settings),
+            later: Duration::ZERO,
+            flush_at: None,
+            most_flows: 0,
+            allocations: Allocations::default(),
+        }
+    }
+
+    fn round(&mut self, image: &Image) {
+        let mut counted = allocations();
+        for frame in black_box(image).walk(self.later) {
+            self.pipeline.push(&frame);
+            let due = *self.flush_at.get_or_insert_with(|| frame.at.saturating_add(FLUSH_INTERVAL));
+            if frame.at < due && !self.pipeline.is_hot() {
+                continue;
+            }
+            let taken = allocations();
+            self.allocations.taking += taken - counted;
+            let records = if frame.at >= due {
+                self.flush_at = Some(frame.at.saturating_add(FLUSH_INTERVAL));
+                self.pipeline.flush(frame.at)
+            } else {
+                self.pipeline.flush_hot(frame.at)
+            };
+            self.most_flows = self.most_flows.max(self.pipeline.flows());
+            drop(black_box(records));
+            counted = allocations();
+            self.allocations.giving += counted - taken;
+        }
+        self.allocations.taking += allocations() - counted;
+        self.most_flows = self.most_flows.max(self.pipeline.flows());
+        self.later += image.span() + PAUSE;
+    }
+}
+
+/// Allocations of this program so far, where `netguard-lab` counts them; nothing else runs in it.
+fn allocations() -> u64 {
+    let stats = stats_alloc::INSTRUMENTED_SYSTEM.stats();
+    u64::try_from(stats.allocations + stats.reallocations).unwrap_or(u64::MAX)
+}
+
+/// Processor time of this thread for some work.
+fn time<T>(work: impl FnOnce() -> T) -> Duration {
+    let begin = thread_time();
+    black_box(work());
+    thread_time().saturating_sub(begin)
+}
+
+fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let (seconds, nanoseconds) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    Duration::new(seconds.unwrap_or(0), nanoseconds.unwrap_or(0))
+}
+
+fn middle(values: &mut [Duration]) -> Duration {
+    values.sort_unstable();
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+/// Resident memory of this program in bytes.
+fn resident() -> anyhow::Result<u64> {
+    crate::memory::memory_kib(std::process::id(), "VmRSS").map(|kib| u64::from(kib) * 1_024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::engine::mix::{Kind, Mix};
+
+    #[test]
+    fn every_frame_is_taken_in_every_round() {
+        let image = Mix { kind: Kind::Adversarial, packets: 20_000, seed: 3 }.generate();
+        let mut engine = Engine::new(PipelineSettings::live(Mix::own(), 1));
+        engine.round(&image);
+        engine.round(&image);
+        assert_eq!(engine.pipeline.frames(), 2 * image.frames());
+        let counters = engine.pipeline.counters();
+        assert!(counters.keys().all(|name| !name.starts_with("decode") && !name.starts_with("martian")));
+        assert!(engine.most_flows > 5_000, "{}", engine.most_flows);
+        let measured = run(&image, &PipelineSettings::live(Mix::own(), 1), 2).unwrap();
+        assert!(measured.ratio > 0.0 && measured.engine > Duration::ZERO);
+    }
+}
