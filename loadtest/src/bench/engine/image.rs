@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use netguard_core::{packet::LinkType, time::Timestamp};
-use netguard_sensor::capture::{CaptureFile, Frame, FrameSource, Next};
+use netguard_sensor::capture::{CaptureFile, Checksum, Frame, FrameSource, Next};
 use std::{
     io::{self, Write},
     path::Path,
@@ -141,12 +141,11 @@ impl<'a> Iterator for Walk<'a> {
         let length = usize::try_from(word & 0x00ff_ffff).ok()?;
         let bytes = rest.get(..length)?;
         self.rest = rest.get(length.next_multiple_of(ALIGNMENT)..)?;
-        Some(Frame {
-            at: Timestamp::from_micros(u64::from_le_bytes(*micros) + self.later),
-            link: *LINKS.get(usize::try_from(word >> 24).ok()?)?,
-            bytes,
-            wire_length: u32::from_le_bytes(*wire),
-        })
+        let at = Timestamp::from_micros(u64::from_le_bytes(*micros) + self.later);
+        let link = *LINKS.get(usize::try_from(word >> 24).ok()?)?;
+        // As cards hand frames over that they have verified.
+        let checksum = Checksum::Trusted;
+        Some(Frame { checksum, ..Frame::new(at, link, bytes, u32::from_le_bytes(*wire)) })
     }
 }
 
@@ -161,7 +160,7 @@ mod tests {
             let bytes = vec![u8::try_from(length % 251).unwrap(); length];
             let at = Timestamp::from_micros(seconds * 1_000_000 + 7);
             let wire_length = u32::try_from(length).unwrap() + 1;
-            image.push(&Frame { at, link: LinkType::Ethernet, bytes: &bytes, wire_length });
+            image.push(&Frame::new(at, LinkType::Ethernet, &bytes, wire_length));
         }
         let file = tempfile::NamedTempFile::new().unwrap();
         image.write_pcap(&mut file.as_file()).unwrap();
@@ -177,7 +176,7 @@ mod tests {
     fn frames_of_two_links_have_no_place_in_one_pcap() {
         let mut image = Image::default();
         for link in [LinkType::Ethernet, LinkType::RawIp] {
-            image.push(&Frame { at: Timestamp::from_secs(1), link, bytes: &[0; 40], wire_length: 40 });
+            image.push(&Frame::new(Timestamp::from_secs(1), link, &[0; 40], 40));
         }
         assert!(image.write_pcap(&mut io::sink()).is_err());
     }

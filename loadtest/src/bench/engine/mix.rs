@@ -106,12 +106,9 @@ impl Mix {
                     }
                 }
             }
-            image.push(&Frame {
-                at: Timestamp::from_micros(BEGIN.as_micros() + micros),
-                link: LinkType::Ethernet,
-                bytes: &bytes,
-                wire_length: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
-            });
+            let at = Timestamp::from_micros(BEGIN.as_micros() + micros);
+            let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+            image.push(&Frame::new(at, LinkType::Ethernet, &bytes, length));
         }
         image
     }

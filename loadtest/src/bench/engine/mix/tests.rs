@@ -10,7 +10,12 @@ const SMALL: Mix = Mix { kind: Kind::Adversarial, packets: 40_000, seed: 7 };
 fn headers(mix: Mix) -> Vec<packet::Header> {
     let image = mix.generate();
     assert_eq!(image.frames(), u64::from(mix.packets));
-    image.walk(Duration::ZERO).map(|frame| packet::decode(frame.bytes, frame.link).unwrap()).collect()
+    image.walk(Duration::ZERO).map(|frame| header(&frame)).collect()
+}
+
+fn header(frame: &Frame<'_>) -> packet::Header {
+    let decoded = packet::decode(frame.bytes, frame.link).unwrap();
+    decoded.packet().unwrap().header
 }
 
 #[test]
@@ -77,7 +82,7 @@ fn conversations_are_whole_and_nothing_else_is_in_ordinary_traffic() {
     let (mut table, mut seen) = (FlowTable::new(FlowLimits::default(), 1), Seen::default());
     let mut connections = HashSet::new();
     for frame in mix.generate().walk(Duration::ZERO) {
-        let header = packet::decode(frame.bytes, frame.link).unwrap();
+        let header = header(&frame);
         if let Transport::Tcp(tcp) = header.transport
             && tcp.flags.is_bare_syn()
         {
