@@ -5,6 +5,7 @@
 //!
 //! * [`packet`] bytes → header and payload
 //! * [`flow`] headers → flows with TCP state
+//! * [`application`] payload → what is said
 //! * [`evidence`] flows → mergeable per-subject evidence
 //! * [`judge`] evidence → proposals
 //! * [`policy`] the table of kinds and the operator's settings
@@ -15,6 +16,7 @@
 //! * [`gate`] what an HTTP gate answers about a client
 //! * [`shard`] which coordinator owns a subject
 
+pub mod application;
 pub mod decision;
 pub mod evidence;
 pub mod flow;
