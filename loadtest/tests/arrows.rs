@@ -28,10 +28,7 @@ const CORE_DEPENDS_ON: &[&str] = &[
     "foldhash",
     "hashbrown",
     "ipnet",
-<<<<<<< HEAD
-=======
     "memchr",
->>>>>>> 9c6fc36 (Read what flows say: streams in order, services by content, HTTP, TLS, DNS, SSH, logins and DHCP as fields)
     "postcard",
     "rpds",
     "serde",

@@ -1,4 +1,7 @@
-use crate::{lanes::Lanes, packet::{self, ArpOperation}};
+use crate::{
+    lanes::Lanes,
+    packet::{self, ArpOperation},
+};
 use std::net::Ipv4Addr;
 
 /// "This address is mine", as somebody said by ARP (RFC 826). Anybody on the segment can say it.
@@ -15,7 +18,6 @@ pub struct Arp {
     /// Whom it was said to; none of a gratuitous one.
     pub target: Ipv4Addr,
 }
-
 
 /// Who claimed what last. The oldest claims are forgotten first; one that is heard again is new again.
 #[derive(Debug)]

@@ -112,7 +112,10 @@ mod tests {
     #[test]
     fn a_request_is_read() {
         let dhcp = message(&request()).unwrap();
-        assert_eq!((dhcp.kind_name(), dhcp.transaction, dhcp.client), ("request", 0x3d1e, [0, 11, 0x82, 1, 0xfc, 0x42]));
+        assert_eq!(
+            (dhcp.kind_name(), dhcp.transaction, dhcp.client),
+            ("request", 0x3d1e, [0, 11, 0x82, 1, 0xfc, 0x42])
+        );
         assert_eq!(dhcp.requested, Some(Ipv4Addr::new(192, 168, 0, 10)));
         assert_eq!(dhcp.server, Some(Ipv4Addr::new(192, 168, 0, 1)));
         assert_eq!((dhcp.assigned, dhcp.host_name.bytes()), (None, &b"a\xffb\n"[..]));

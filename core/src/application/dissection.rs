@@ -77,9 +77,8 @@ impl Dissection {
         let mut turn = Turn { parser, out, finished: false, switched: false, full: false };
         if let Some(number) = acknowledged {
             let Direction { stream, waiting } = &mut *other;
-            let mut give = |given: Given<'_>, buffers: &mut Buffers| {
-                turn.take(!from_initiator, waiting, given, buffers)
-            };
+            let mut give =
+                |given: Given<'_>, buffers: &mut Buffers| turn.take(!from_initiator, waiting, given, buffers);
             stream.acknowledged(number, segment.at, (digests, buffers), &mut give);
         }
         let Direction { stream, waiting } = &mut *own;
@@ -134,8 +133,7 @@ impl Dissection {
         let mut turn = Turn { parser, out, finished: false, switched: false, full: false };
         for (side, direction) in [(true, client), (false, server)] {
             let Direction { stream, waiting } = direction;
-            let mut give =
-                |given: Given<'_>, buffers: &mut Buffers| turn.take(side, waiting, given, buffers);
+            let mut give = |given: Given<'_>, buffers: &mut Buffers| turn.take(side, waiting, given, buffers);
             stream.finish((digests, buffers), &mut give);
         }
         if !turn.finished {

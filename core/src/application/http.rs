@@ -191,7 +191,12 @@ impl HttpParser {
         let asked = self.outstanding.pop_front();
         let mut http = asked.unwrap_or_else(|| {
             self.ordinal = self.ordinal.saturating_add(1);
-            Http { ordinal: self.ordinal, version: head.version, flags: HttpFlags::NO_REQUEST, ..Http::default() }
+            Http {
+                ordinal: self.ordinal,
+                version: head.version,
+                flags: HttpFlags::NO_REQUEST,
+                ..Http::default()
+            }
         });
         http.status = Some(head.status);
         http.response_content_type = head.content_type;

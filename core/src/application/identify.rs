@@ -47,7 +47,8 @@ impl Identify {
             Guess::Is(service) => {
                 out.speaks(service);
                 // SSL 2's form of a hello has none of what later ones say.
-                let is_old_hello = service == Service::Tls && data.first().is_some_and(|first| *first >= 0x80);
+                let is_old_hello =
+                    service == Service::Tls && data.first().is_some_and(|first| *first >= 0x80);
                 out.application.encrypted |= is_old_hello;
                 match parser(service).filter(|_| !is_old_hello) {
                     Some(parser) => Read::becomes(0, parser),

@@ -32,7 +32,11 @@ impl Pop3 {
     pub(super) fn read(&mut self, from_initiator: bool, data: &[u8], out: &mut Out<'_>) -> Read {
         let mut dialog = std::mem::take(&mut self.dialog);
         let (consumed, _) = dialog.each(from_initiator, data, |line| {
-            if from_initiator { self.client(line.text) } else { self.server(line.text, out) }
+            if from_initiator {
+                self.client(line.text)
+            } else {
+                self.server(line.text, out)
+            }
             !self.switch
         });
         self.dialog = dialog;

@@ -106,3 +106,28 @@ impl SshParser {
     }
 }
 
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::application::tests::{Conversation, From::*};
+
+    #[test]
+    fn banners_are_told_whoever_speaks_first_and_on_whatever_port() {
+        let key_exchange = [&[0, 0, 4, 0xf4, 8, 20][..], &[7; 600]].concat();
+        let found = Conversation::on_port(902)
+            .say(Server, b"SSH-2.0-OpenSSH_9.6p1 Debian-4\r\n")
+            .say(Client, b"SSH-2.0-libssh2_1.8.0\r\n")
+            .say(Client, &key_exchange)
+            .say(Server, &key_exchange)
+            .close();
+        assert_eq!(found.service(), "ssh");
+        let [Fields::Ssh(ssh)] = &found.fields()[..] else { panic!("{found:?}") };
+        assert_eq!(Ssh::software(&ssh.server), b"OpenSSH_9.6p1");
+        assert_eq!(Ssh::software(&ssh.client), b"libssh2_1.8.0");
+        assert!(ssh.key_exchange);
+        // A scan for banners.
+        let found = Conversation::on_port(22).say(Server, b"SSH-1.99-Cisco-1.25\n").close();
+        let [Fields::Ssh(ssh)] = &found.fields()[..] else { panic!("{found:?}") };
+        assert_eq!((ssh.server.bytes(), ssh.key_exchange), (&b"SSH-1.99-Cisco-1.25"[..], false));
+    }
+}

@@ -18,7 +18,7 @@ const MAX_AHEAD: u32 = 4 << 20;
 /// the queues of a network card is over by far.
 const LOST_AFTER: Duration = Duration::from_millis(200);
 /// Segments remembered to compare retransmissions with.
-const RECENT: usize = 4;
+const RECENT: u8 = 4;
 
 /// What comes next in the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub(super) struct Stream {
     skip: u64,
     early: Early,
     waiting_since: Timestamp,
-    recent: [Recent; RECENT],
+    recent: [Recent; RECENT as usize],
     oldest: u8,
 }
 
@@ -195,7 +195,7 @@ impl Stream {
             if let Some(place) = self.recent.get_mut(usize::from(self.oldest)) {
                 *place = recent;
             }
-            self.oldest = (self.oldest + 1) % RECENT as u8;
+            self.oldest = (self.oldest + 1) % RECENT;
         }
         self.next = self.next.wrapping_add(captured);
         let skipped = self.skipped(captured);
@@ -231,11 +231,7 @@ impl Stream {
         }
     }
 
-    fn give_up_hole(
-        &mut self,
-        buffers: &mut Buffers,
-        give: &mut impl FnMut(Given<'_>, &mut Buffers) -> u64,
-    ) {
+    fn give_up_hole(&mut self, buffers: &mut Buffers, give: &mut impl FnMut(Given<'_>, &mut Buffers) -> u64) {
         if let Some(first) = self.early.first() {
             let hole = first.wrapping_sub(self.next);
             if (1..=MAX_AHEAD).contains(&hole) {

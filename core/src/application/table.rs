@@ -171,8 +171,7 @@ impl Applications {
                 dissection.release(&mut self.shared.buffers);
             }
         }
-        let new =
-            Known { flow, reading: Reading::Not(0), starts: None, application: Application::default() };
+        let new = Known { flow, reading: Reading::Not(0), starts: None, application: Application::default() };
         Some(place.get_or_insert(new))
     }
 
@@ -312,10 +311,7 @@ impl Applications {
 
 /// Whether each datagram is read.
 fn is_read(service: Service) -> bool {
-    matches!(
-        service,
-        Service::Dns | Service::Mdns | Service::Llmnr | Service::NetbiosNames | Service::Dhcp
-    )
+    matches!(service, Service::Dns | Service::Mdns | Service::Llmnr | Service::NetbiosNames | Service::Dhcp)
 }
 
 fn tuple(said: &Said<'_>, ports: (u16, u16)) -> Tuple {

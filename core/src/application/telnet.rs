@@ -139,10 +139,12 @@ impl Telnet {
     /// What the server's segment ended with.
     fn prompt(&mut self, out: &mut Out<'_>) {
         let tail = self.tail.trim_ascii_end();
-        let asks_name =
-            [&b"login:"[..], b"username:", b"user name:", b"user:", b"account:"].iter().any(|ask| tail.ends_with(ask));
-        let asks_password = [&b"password:"[..], b"passwd:", b"passcode:"].iter().any(|ask| tail.ends_with(ask))
-            || memchr::memmem::find(tail, b"password for ").is_some() && tail.ends_with(b":");
+        let asks_name = [&b"login:"[..], b"username:", b"user name:", b"user:", b"account:"]
+            .iter()
+            .any(|ask| tail.ends_with(ask));
+        let asks_password =
+            [&b"password:"[..], b"passwd:", b"passcode:"].iter().any(|ask| tail.ends_with(ask))
+                || memchr::memmem::find(tail, b"password for ").is_some() && tail.ends_with(b":");
         match (self.phase, asks_name, asks_password) {
             // Asked again: refused without words.
             (Phase::Answer, true, _) | (Phase::Answer, _, true) => self.answered(false, out),
@@ -174,6 +176,7 @@ impl Telnet {
 
 /// Whether the end of this may be the begin of a refusal of which the rest is still to come.
 fn is_refusal_begun(tail: &[u8]) -> bool {
-    REFUSALS.iter().any(|refusal| (1..refusal.len()).any(|length| refusal.get(..length).is_some_and(|begin| tail.ends_with(begin))))
-        || memchr::memchr(b'\n', tail).is_none() && tail.len() < 8
+    REFUSALS.iter().any(|refusal| {
+        (1..refusal.len()).any(|length| refusal.get(..length).is_some_and(|begin| tail.ends_with(begin)))
+    }) || memchr::memchr(b'\n', tail).is_none() && tail.len() < 8
 }

@@ -186,7 +186,8 @@ impl Conversation {
 
     pub(super) fn close(mut self) -> Found {
         let told = &mut self.told;
-        let application = self.applications.close(self.flow, self.at, &mut |transaction| told.push(transaction));
+        let application =
+            self.applications.close(self.flow, self.at, &mut |transaction| told.push(transaction));
         assert_eq!(self.applications.dissected(), 0);
         Found {
             application: application.unwrap_or_default(),

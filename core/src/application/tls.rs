@@ -101,9 +101,17 @@ impl NameFlags {
 
 /// A handshake message at the begin of what waits.
 enum Message<'a> {
-    Whole { kind: u8, body: Cow<'a, [u8]>, consumed: usize },
+    Whole {
+        kind: u8,
+        body: Cow<'a, [u8]>,
+        consumed: usize,
+    },
     /// So many bytes must be there before it is worth to look again.
-    Partial { needed: usize, kind: Option<u8>, body: Cow<'a, [u8]> },
+    Partial {
+        needed: usize,
+        kind: Option<u8>,
+        body: Cow<'a, [u8]>,
+    },
     Alert(Option<u8>),
     Other,
 }

@@ -11,7 +11,6 @@ pub struct Transaction {
     pub fields: Fields,
 }
 
-#[expect(clippy::large_enum_variant, reason = "handed over one by one into a buffer that is used again")]
 /// One row of the log that its protocol has in Zeek and Suricata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fields {

@@ -67,7 +67,8 @@ impl Head {
             }
         };
         self.target = Text::new(target, Http::MAX_TARGET);
-        let is_request = !method.is_empty() && method.len() <= 32 && method.iter().all(|byte| is_token(*byte));
+        let is_request =
+            !method.is_empty() && method.len() <= 32 && method.iter().all(|byte| is_token(*byte));
         self.flags.set_if(!is_request, HttpFlags::BAD_START_LINE);
         is_request
     }
@@ -150,7 +151,10 @@ impl Head {
                 .iter()
                 .any(|known| coding.eq_ignore_ascii_case(known))
         });
-        self.flags.set_if(!usual || !self.chunked && !value.eq_ignore_ascii_case(b"identity"), HttpFlags::OBFUSCATED_TRANSFER_ENCODING);
+        self.flags.set_if(
+            !usual || !self.chunked && !value.eq_ignore_ascii_case(b"identity"),
+            HttpFlags::OBFUSCATED_TRANSFER_ENCODING,
+        );
     }
 
     /// A name that only some servers take for Transfer-Encoding: `Transfer_Encoding`, `Transfer-Encoding\x0b`, ` …`.
@@ -171,7 +175,8 @@ impl Head {
         self.flags.set_if(stated && self.encodings > 0, HttpFlags::BOTH_LENGTHS);
         self.flags.set_if(self.encodings > 0 && self.version == (1, 0), HttpFlags::ENCODING_IN_1_0);
         self.flags.set_if(is_request && self.hosts == 0 && self.version == (1, 1), HttpFlags::NO_HOST);
-        let ambiguous = self.flags.has(HttpFlags::CONFLICTING_LENGTH) || self.flags.has(HttpFlags::BAD_LENGTH);
+        let ambiguous =
+            self.flags.has(HttpFlags::CONFLICTING_LENGTH) || self.flags.has(HttpFlags::BAD_LENGTH);
         if self.chunked {
             Body::Chunked
         } else if self.encodings > 0 && is_request || ambiguous {

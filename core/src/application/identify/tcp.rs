@@ -45,8 +45,23 @@ enum Side {
 
 /// Methods that no other protocol has (RFC 9110, RFC 4918 and the like).
 const HTTP_METHODS: &[&[u8]] = &[
-    b"GET ", b"POST ", b"HEAD ", b"PUT ", b"DELETE ", b"PATCH ", b"TRACE ", b"CONNECT ", b"PROPFIND ", b"PROPPATCH ",
-    b"MKCOL ", b"COPY ", b"MOVE ", b"LOCK ", b"UNLOCK ", b"REPORT ", b"SEARCH ",
+    b"GET ",
+    b"POST ",
+    b"HEAD ",
+    b"PUT ",
+    b"DELETE ",
+    b"PATCH ",
+    b"TRACE ",
+    b"CONNECT ",
+    b"PROPFIND ",
+    b"PROPPATCH ",
+    b"MKCOL ",
+    b"COPY ",
+    b"MOVE ",
+    b"LOCK ",
+    b"UNLOCK ",
+    b"REPORT ",
+    b"SEARCH ",
 ];
 
 /// Commands by which a client shows which of the services it is that greet with `220`.
@@ -111,7 +126,9 @@ fn client_line(data: &[u8], service_port: u16) -> Guess {
         _ => {}
     }
     match data.split(|byte| matches!(byte, b' ' | b'\r' | b'\n')).next().unwrap_or_default() {
-        b"USER" | b"user" if line.iter().filter(|byte| **byte == b' ').count() >= 4 => Guess::Is(Service::Irc),
+        b"USER" | b"user" if line.iter().filter(|byte| **byte == b' ').count() >= 4 => {
+            Guess::Is(Service::Irc)
+        }
         // POP3's greeting would have told.
         b"USER" | b"user" | b"User" => {
             Guess::Is(if matches!(service_port, 110 | 995) { Service::Pop3 } else { Service::Ftp })
@@ -147,9 +164,7 @@ fn server_line(data: &[u8], service_port: u16) -> Guess {
     }
     if data.starts_with(b"220") && matches!(data.get(3), Some(b' ' | b'-')) {
         let line = data.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        let says = |word: &[u8]| {
-            line.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word))
-        };
+        let says = |word: &[u8]| line.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word));
         return match (says(b"ftp"), says(b"smtp") || says(b"mail"), service_port) {
             (true, false, _) | (_, _, 21) => Guess::Is(Service::Ftp),
             (_, true, _) | (_, _, 25 | 587 | 465 | 2525) => Guess::Is(Service::Smtp),
@@ -186,41 +201,69 @@ fn binary(from_initiator: bool, data: &[u8], port: u16) -> Guess {
         (22, 3) if c <= 4 && (f == if from_initiator { 1 } else { 2 }) => Service::Tls,
         (21, 3) if c <= 4 && d == 0 && e == 2 && matches!(f, 1 | 2) => Service::Tls,
         // SSL 2's hello, offering SSL 3 or TLS.
-        (0x80.., _) if from_initiator && c == 1 && d == 3 && e <= 3 && usize::from(b) + 2 <= data.len().max(3) => Service::Tls,
+        (0x80.., _)
+            if from_initiator && c == 1 && d == 3 && e <= 3 && usize::from(b) + 2 <= data.len().max(3) =>
+        {
+            Service::Tls
+        }
         // TPKT with a connection request or confirmation of X.224 (RDP, S7comm), or data of S7.
         (3, 0) if e > 5 && matches!(f, 0xe0 | 0xd0) => match port {
             102 => Service::S7comm,
             _ => Service::Rdp,
         },
         (3, 0) if f == 0xf0 && data.get(7) == Some(&0x32) => Service::S7comm,
-        (0, _) if matches!(rest, [0xff | 0xfe | 0xfd, b'S', b'M', b'B', ..]) => Service::Smb,
+        (0, _) if matches!(rest, [0xfd..=0xff, b'S', b'M', b'B', ..]) => Service::Smb,
         // NetBIOS session request: two names of 34 bytes.
         (0x81, 0) if c == 0 && d == 68 => Service::NetbiosSession,
         // PostgreSQL: start-up of protocol 3, request for TLS, GSS or to cancel.
-        (0, 0) if from_initiator
-            && (length == 8 && matches!([e, f, g, h], [4, 0xd2, 0x16, 0x2f | 0x30]))
-            || length < 10_000 && [e, f, g, h] == [0, 3, 0, 0] => Service::Postgresql,
+        (0, 0)
+            if from_initiator && (length == 8 && matches!([e, f, g, h], [4, 0xd2, 0x16, 0x2f | 0x30]))
+                || length < 10_000 && [e, f, g, h] == [0, 3, 0, 0] =>
+        {
+            Service::Postgresql
+        }
         // MySQL: a greeting of protocol 10 with a version that begins with a digit; or an error instead.
         _ if !from_initiator && c == 0 && d == 0 && e == 10 && f.is_ascii_digit() => Service::Mysql,
-        _ if !from_initiator && c == 0 && d == 0 && e == 0xff && matches!(f, 0x10 | 0x69 | 0x6a) && g == 4 => Service::Mysql,
+        _ if !from_initiator
+            && c == 0
+            && d == 0
+            && e == 0xff
+            && matches!(f, 0x10 | 0x69 | 0x6a)
+            && g == 4 =>
+        {
+            Service::Mysql
+        }
         // SQL Server: prelogin, in one packet.
         (0x12, 1) if from_initiator && g == 0 => Service::Mssql,
         // MQTT CONNECT with the name of the protocol.
-        (0x10, _) if memchr::memmem::find(data.get(2..16.min(data.len())).unwrap_or_default(), b"\0\x04MQTT").is_some()
-            || memchr::memmem::find(data.get(2..16.min(data.len())).unwrap_or_default(), b"\0\x06MQIsdp").is_some() => Service::Mqtt,
+        (0x10, _)
+            if memchr::memmem::find(data.get(2..16.min(data.len())).unwrap_or_default(), b"\0\x04MQTT")
+                .is_some()
+                || memchr::memmem::find(
+                    data.get(2..16.min(data.len())).unwrap_or_default(),
+                    b"\0\x06MQIsdp",
+                )
+                .is_some() =>
+        {
+            Service::Mqtt
+        }
         // LDAP: a sequence, a small message id, a bind, search or extended request or their answers.
         (0x30, _) if ldap(data) => Service::Ldap,
         // Kerberos behind its length: AS, TGS or AP messages.
         (0, 0) if matches!(e, 0x6a..=0x6f | 0x7e) && matches!(f, 0x81 | 0x82) => Service::Kerberos,
         (5, 100) if c == 0 || port == 20_000 => Service::Dnp3,
         // Modbus: protocol 0, the length of what follows.
-        _ if c == 0 && d == 0 && port == 502 && usize::from(u16::from_be_bytes([e, f])) + 6 == data.len() => Service::Modbus,
+        _ if c == 0 && d == 0 && port == 502 && usize::from(u16::from_be_bytes([e, f])) + 6 == data.len() => {
+            Service::Modbus
+        }
         // SOCKS by its port: its bytes are few.
         (4 | 5, 1..=3) if port == 1080 => Service::Socks,
         // Sun RPC over TCP: a last fragment, a call of version 2.
         (0x80, _) if data.get(8..16) == Some(&[0, 0, 0, 0, 0, 0, 0, 2]) => Service::Rpc,
         // MongoDB: OP_MSG or OP_QUERY, little endian.
-        _ if matches!(data.get(12..16), Some([0xdd, 7, 0, 0] | [0xd4, 7, 0, 0])) && c == 0 && d == 0 => Service::Mongodb,
+        _ if matches!(data.get(12..16), Some([0xdd, 7, 0, 0] | [0xd4, 7, 0, 0])) && c == 0 && d == 0 => {
+            Service::Mongodb
+        }
         // Git's own protocol: a length in hexadecimal, then what is asked for.
         _ if data.get(4..8) == Some(b"git-") => Service::Git,
         _ if port == 53 || dns_over_tcp(data) => Service::Dns,
@@ -247,7 +290,8 @@ fn ldap(data: &[u8]) -> bool {
 
 fn dns_over_tcp(data: &[u8]) -> bool {
     data.split_at_checked(2).is_some_and(|(length, message)| {
-        <[u8; 2]>::try_from(length).is_ok_and(|length| usize::from(u16::from_be_bytes(length)) == message.len())
+        <[u8; 2]>::try_from(length)
+            .is_ok_and(|length| usize::from(u16::from_be_bytes(length)) == message.len())
             && dns::looks_like_dns(message)
     })
 }

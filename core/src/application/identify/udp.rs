@@ -53,7 +53,8 @@ fn by_content(data: &[u8], at: impl Fn(u16) -> bool) -> Option<Service> {
             return Some(Service::Dtls);
         }
         // WireGuard: handshake messages have fixed lengths.
-        if matches!(([a, b, c, d], data.len()), ([1, 0, 0, 0], 148) | ([2, 0, 0, 0], 92) | ([3, 0, 0, 0], 64)) {
+        if matches!(([a, b, c, d], data.len()), ([1, 0, 0, 0], 148) | ([2, 0, 0, 0], 92) | ([3, 0, 0, 0], 64))
+        {
             return Some(Service::Wireguard);
         }
     }
@@ -85,7 +86,8 @@ fn by_content(data: &[u8], at: impl Fn(u16) -> bool) -> Option<Service> {
 fn ntp(data: &[u8]) -> bool {
     data.first().is_some_and(|first| {
         let (version, mode) = (first >> 3 & 7, first & 7);
-        (1..=4).contains(&version) && (mode >= 6 && data.len() >= 4 || (1..=5).contains(&mode) && data.len() >= 48)
+        (1..=4).contains(&version)
+            && (mode >= 6 && data.len() >= 4 || (1..=5).contains(&mode) && data.len() >= 48)
     })
 }
 
@@ -104,7 +106,9 @@ fn isakmp(data: &[u8]) -> bool {
     let behind = data.strip_prefix(&[0, 0, 0, 0]).unwrap_or(data);
     let version = behind.get(17).is_some_and(|version| matches!(version, 0x10 | 0x20));
     let stated = behind.get(24..28).and_then(|length| length.try_into().ok()).map(u32::from_be_bytes);
-    version && stated.is_some_and(|stated| usize::try_from(stated).is_ok_and(|stated| stated <= 65_535 && stated >= 28))
+    version
+        && stated
+            .is_some_and(|stated| usize::try_from(stated).is_ok_and(|stated| (28..=65_535).contains(&stated)))
 }
 
 /// A sequence, a version, and a community (1, 2c) or a sequence (3).

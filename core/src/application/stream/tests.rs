@@ -25,8 +25,9 @@ impl Driver {
         let digests = FixedState::with_seed(7);
         let segment = Segment { sequence, length: length as u32, bytes, at: Timestamp::default() };
         let taken = &mut self.taken;
-        let findings =
-            self.stream.push(&segment, (WINDOW, &digests, &mut self.buffers), &mut |given, _| taken.take(given));
+        let findings = self
+            .stream
+            .push(&segment, (WINDOW, &digests, &mut self.buffers), &mut |given, _| taken.take(given));
         self.taken.conflicts += u32::from(findings.conflict);
         findings
     }

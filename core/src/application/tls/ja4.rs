@@ -80,10 +80,7 @@ fn alpn(protocol: &[u8]) -> String {
 }
 
 /// The first 12 hexadecimal digits of the SHA-256 of `aaaa,bbbb[_cccc,dddd]`; zeros where there is nothing.
-fn digest(
-    numbers: impl IntoIterator<Item = u16>,
-    behind: impl Iterator<Item = u16>,
-) -> String {
+fn digest(numbers: impl IntoIterator<Item = u16>, behind: impl Iterator<Item = u16>) -> String {
     let mut hasher = Sha256::new();
     let mut any = false;
     for number in numbers {
