@@ -3,6 +3,7 @@
 mod clock;
 mod file;
 pub mod filter;
+mod filtered;
 mod live;
 mod loss;
 mod portable;
@@ -11,6 +12,8 @@ mod threads;
 
 pub use clock::{FrameClock, follow_wall_clock, now};
 pub use file::{CaptureFile, FileError};
+pub use filter::{Filter, FilterError, Matcher};
+pub use filtered::{Filtered, FilteredError};
 pub use live::{Interface, LiveError, LiveOptions, LiveSource, SourceKind};
 pub use ring::{Group, RingOptions, RingSource};
 pub use threads::{Capture, CaptureMetrics, Sources, own_of};

@@ -2,6 +2,7 @@
 
 use crate::{
     app,
+    capture::Filter,
     config::SensorConfig,
     enroll,
     interfaces::{self, Format},
@@ -23,6 +24,9 @@ pub struct Cli {
     /// Read a pcap or pcapng file in its own time and print evidence and flows as JSON lines
     #[arg(long, value_name = "FILE")]
     read: Option<PathBuf>,
+    /// Of the file take only what this expression takes (pcap-filter(7)), as `capture.filter` does of an interface
+    #[arg(long, value_name = "EXPRESSION", requires = "read")]
+    filter: Option<Filter>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -73,7 +77,9 @@ impl Cli {
     /// Carries the command out.
     pub async fn run(self) -> anyhow::Result<()> {
         match (self.read, self.command) {
-            (Some(file), _) => crate::read::read_file(&file, &mut std::io::stdout().lock()),
+            (Some(file), _) => {
+                crate::read::read_file(&file, self.filter.unwrap_or_default(), &mut std::io::stdout().lock())
+            }
             (None, Some(Command::Enroll(args))) => {
                 let identity =
                     enroll::enroll(&args.server, &args.token, args.id.as_deref(), &args.data_dir).await?;

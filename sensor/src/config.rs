@@ -1,7 +1,7 @@
 //! `/etc/netguard/sensor.yaml`: only what is local to this host; thresholds are the cluster's policy.
 
 use crate::{
-    capture::{LiveOptions, RingOptions, SourceKind},
+    capture::{Filter, LiveOptions, RingOptions, SourceKind},
     pipeline::PipelineSettings,
 };
 use netguard_core::evidence::OwnNetworks;
@@ -46,6 +46,8 @@ pub struct CaptureConfig {
     pub snap_length: Option<u32>,
     /// Take frames for others too, as at a mirror port.
     pub promiscuous: bool,
+    /// What is captured at all: an expression in the syntax of pcap-filter(7), or a program as `tcpdump -ddd` prints it.
+    pub filter: Filter,
 }
 
 const WORKERS: std::ops::RangeInclusive<usize> = 1..=64;
@@ -81,6 +83,7 @@ impl CaptureConfig {
             bytes: self.ring_mib.map_or(default.bytes, |mib| mib << 20),
             snap_length: self.snap_length.unwrap_or(default.snap_length),
             promiscuous: self.promiscuous,
+            filter: self.filter.clone(),
         };
         LiveOptions { source: self.source, ring }
     }

@@ -1,7 +1,7 @@
 //! `netguard-sensor --read FILE`: a capture file's evidence and flow events as JSON lines.
 
 use crate::{
-    capture::CaptureFile,
+    capture::{CaptureFile, Filter, Filtered},
     event::{evidence_event, flow_event},
     pipeline::{Output, Pipeline, PipelineSettings, replay},
 };
@@ -12,11 +12,11 @@ use std::{
     path::Path,
 };
 
-/// Reads the file and writes one JSON object per line, last a `stats` event with every counter.
+/// Reads what the filter takes of the file and writes one JSON object per line, last a `stats` event with every counter.
 ///
 /// Errors: the file's, with the offset; what came before is written. A closed pipe ends it silently.
-pub fn read_file(path: &Path, out: &mut impl Write) -> anyhow::Result<()> {
-    let mut file = CaptureFile::open(path)?;
+pub fn read_file(path: &Path, filter: Filter, out: &mut impl Write) -> anyhow::Result<()> {
+    let mut file = Filtered::new(CaptureFile::open(path)?, filter);
     let mut pipeline = Pipeline::new(PipelineSettings { flow_events: true, ..PipelineSettings::replay() });
     let mut written: io::Result<()> = Ok(());
     let outcome = replay(&mut file, &mut pipeline, |output| {
@@ -32,7 +32,7 @@ pub fn read_file(path: &Path, out: &mut impl Write) -> anyhow::Result<()> {
         .counters()
         .into_iter()
         .map(|(name, (count, _))| (name.to_owned(), json!(count)))
-        .chain([("file.went_back".to_owned(), json!(file.went_back()))])
+        .chain([("file.went_back".to_owned(), json!(file.source().went_back()))])
         .collect();
     let stats = json!({
         "timestamp": crate::event::eve_time(pipeline.now()),

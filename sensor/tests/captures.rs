@@ -8,7 +8,7 @@ use netguard_core::{
     subject::Subject,
 };
 use netguard_sensor::{
-    capture::CaptureFile,
+    capture::{CaptureFile, Filter},
     pipeline::{Output, Pipeline, PipelineSettings, replay},
     read::read_file,
 };
@@ -52,7 +52,8 @@ fn every_capture_is_read_the_same_way_every_time() {
     for path in captures {
         let lines = || {
             let mut out = Vec::new();
-            read_file(&path, &mut out).unwrap_or_else(|error| panic!("{}: {error:#}", path.display()));
+            read_file(&path, Filter::default(), &mut out)
+                .unwrap_or_else(|error| panic!("{}: {error:#}", path.display()));
             String::from_utf8(out).unwrap()
         };
         let first = lines();

@@ -128,6 +128,27 @@ fn the_tag_that_the_interface_took_off_is_told_and_no_checksum_to_come_is_held_a
 }
 
 #[test]
+fn a_filter_is_run_by_the_kernel_and_where_it_cannot_be_by_us() {
+    let Some(world) = World::make("filter") else { return };
+    let tcpdump = "4\n40 0 0 12\n21 0 1 2048\n6 0 0 262144\n6 0 0 0";
+    for (source, expression, flows) in [
+        (SourceKind::Ring, "udp and dst port 9000 and not portrange 20003-20004", 8),
+        (SourceKind::Portable, "udp and dst port 9000 and not portrange 20003-20004", 8),
+        (SourceKind::Ring, "host 10.77.0.1 and not (tcp or port 20000) or vlan", 9),
+        (SourceKind::Ring, "ip6 or arp or tcp", 0),
+        (SourceKind::Ring, tcpdump, 10),
+        (SourceKind::Portable, tcpdump, 10),
+    ] {
+        let mut options = ring(1 << 20);
+        options.source = source;
+        options.ring.filter = expression.parse().unwrap();
+        let mut source = inside(&world.host, || LiveSource::open("eth0", &options, &[], None)).unwrap();
+        send(&world, 100, 10, 10);
+        assert_eq!(read(&mut source, flows * 10).len(), flows, "{expression}");
+    }
+}
+
+#[test]
 fn what_the_kernel_drops_is_counted_and_reading_goes_on() {
     let Some(world) = World::make("drop") else { return };
     let mut source = inside(&world.host, || LiveSource::open("eth0", &ring(256 << 10), &[], None)).unwrap();

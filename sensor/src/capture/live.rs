@@ -1,7 +1,7 @@
 //! Live interfaces, by the ring or, where there is none, the portable way.
 
 use super::{
-    Came, Frame, FrameSource, Next,
+    Came, FilterError, Frame, FrameSource, Next,
     portable::PortableSource,
     ring::{Group, RingOptions, RingSource},
 };
@@ -33,6 +33,8 @@ pub enum LiveError {
         "no memory for the capture ring on {name}: the kernel has not enough in one piece; lower `capture.ring_mib`"
     )]
     NoMemory { name: String },
+    #[error("`capture.filter` cannot be used on {name}: {source}")]
+    Filter { name: String, source: FilterError },
     #[error("interface {name}: {source}")]
     Interface { name: String, source: io::Error },
 }
@@ -108,27 +110,28 @@ impl LiveSource {
         group: Option<&Group>,
     ) -> Result<Self, LiveError> {
         let interface = Interface::look_up(name)?;
-        let promiscuous = options.ring.promiscuous;
+        let portable =
+            |interface| PortableSource::open(interface, &options.ring, uplinks).map(Self::Portable);
         if options.source == SourceKind::Portable {
-            return PortableSource::open(interface, promiscuous).map(Self::Portable);
+            return portable(interface);
         }
         match RingSource::open(interface.clone(), options.ring.clone(), uplinks, group) {
             Ok(ring) => Ok(Self::Ring(Box::new(ring))),
             Err(error) if options.source == SourceKind::Auto && group.is_none() && lacks_ring(&error) => {
                 tracing::warn!(%error, "no capture ring here: one call a packet instead");
-                PortableSource::open(interface, promiscuous).map(Self::Portable)
+                portable(interface)
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Leaves out what is exchanged with other coordinators than before, where it can.
+    /// Leaves out what is exchanged with other coordinators than before.
     ///
     /// Errors: the kernel does not take the filter.
-    pub fn leave_out(&self, uplinks: &[SocketAddr]) -> Result<(), LiveError> {
+    pub fn leave_out(&mut self, uplinks: &[SocketAddr]) -> Result<(), LiveError> {
         match self {
             Self::Ring(ring) => ring.leave_out(uplinks),
-            Self::Portable(_) => Ok(()),
+            Self::Portable(portable) => portable.leave_out(uplinks),
         }
     }
 }

@@ -1,14 +1,16 @@
 //! Frames from a live interface through pnet's datalink channel: one `recv` a packet, on whatever pnet runs.
 //!
-//! It neither counts what the kernel dropped nor leaves the sensor's own talk with the coordinators out.
+//! It cannot tell what the kernel dropped, and filters what was copied already.
 
 use super::{
     Checksum, Frame, FrameSource, Next,
     clock::now,
+    filter::{Filter, Matcher},
     live::{Interface, LiveError, find},
+    ring::RingOptions,
 };
 use pnet_datalink::{Channel, ChannelType, Config, DataLinkReceiver};
-use std::{fmt, io::ErrorKind, time::Duration};
+use std::{fmt, io::ErrorKind, net::SocketAddr, time::Duration};
 
 /// How long `next` waits on a silent interface: half of the interval at which evidence is cut.
 const READ_TIMEOUT: Duration = Duration::from_millis(50);
@@ -19,24 +21,51 @@ const MAX_FRAME: usize = 68 << 10;
 pub struct PortableSource {
     interface: Interface,
     receiver: Box<dyn DataLinkReceiver>,
+    filter: Filter,
+    matcher: Matcher,
 }
 
 impl PortableSource {
-    /// Errors: [`LiveError::NoInterface`], [`LiveError::NotPermitted`], [`LiveError::Interface`].
-    pub fn open(interface: Interface, promiscuous: bool) -> Result<Self, LiveError> {
+    /// Of the options the size of a ring and the snap length mean nothing here.
+    ///
+    /// Errors: [`LiveError::NoInterface`], [`LiveError::NotPermitted`], [`LiveError::Filter`],
+    /// [`LiveError::Interface`].
+    pub fn open(
+        interface: Interface,
+        options: &RingOptions,
+        uplinks: &[SocketAddr],
+    ) -> Result<Self, LiveError> {
+        let matcher = matcher(&options.filter, &interface, uplinks)?;
         let config = Config {
             read_buffer_size: MAX_FRAME,
             read_timeout: Some(READ_TIMEOUT),
             channel_type: ChannelType::Layer2,
-            promiscuous,
+            promiscuous: options.promiscuous,
             ..Config::default()
         };
         let found = find(&interface.name)?;
         match pnet_datalink::channel(&found, config).map_err(|error| interface.failed(error))? {
-            Channel::Ethernet(_, receiver) => Ok(Self { interface, receiver }),
+            Channel::Ethernet(_, receiver) => {
+                Ok(Self { interface, receiver, filter: options.filter.clone(), matcher })
+            }
             _ => Err(interface.failed(std::io::Error::other("the kernel opened no channel we know"))),
         }
     }
+}
+
+impl PortableSource {
+    /// Leaves out what is exchanged with other coordinators than before.
+    ///
+    /// Errors: [`LiveError::Filter`]; the filter before stays.
+    pub fn leave_out(&mut self, uplinks: &[SocketAddr]) -> Result<(), LiveError> {
+        self.matcher = matcher(&self.filter, &self.interface, uplinks)?;
+        Ok(())
+    }
+}
+
+fn matcher(filter: &Filter, interface: &Interface, uplinks: &[SocketAddr]) -> Result<Matcher, LiveError> {
+    Matcher::new(filter, interface.link, uplinks)
+        .map_err(|source| LiveError::Filter { name: interface.name.clone(), source })
 }
 
 impl FrameSource for PortableSource {
@@ -49,7 +78,8 @@ impl FrameSource for PortableSource {
                 // What this host sends has its checksum written by the card; nobody tells which frames these are.
                 let checksum = Checksum::Trusted;
                 let link = self.interface.link;
-                Ok(Next::Frame(Frame { checksum, ..Frame::new(now(), link, bytes, wire_length) }))
+                let frame = Frame { checksum, ..Frame::new(now(), link, bytes, wire_length) };
+                Ok(if self.matcher.takes(&frame) { Next::Frame(frame) } else { Next::Quiet })
             }
             Err(error) => match error.kind() {
                 ErrorKind::TimedOut | ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(Next::Quiet),

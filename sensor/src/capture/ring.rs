@@ -9,7 +9,7 @@ mod sys;
 use super::{
     BATCH, Came, Checksum, Frame, FrameSource, Next,
     clock::{now, wall_micros},
-    filter,
+    filter::{Filter, Instruction},
     live::{Interface, LiveError},
 };
 use block::{Broken, Packet, Packets};
@@ -39,13 +39,23 @@ pub struct RingOptions {
     pub snap_length: u32,
     /// Take frames for others too.
     pub promiscuous: bool,
+    /// What is to be taken at all.
+    pub filter: Filter,
+}
+
+impl RingOptions {
+    fn program(&self, interface: &Interface, uplinks: &[SocketAddr]) -> Result<Vec<Instruction>, LiveError> {
+        self.filter
+            .program(interface.link, uplinks, self.snap_length)
+            .map_err(|source| LiveError::Filter { name: interface.name.clone(), source })
+    }
 }
 
 impl Default for RingOptions {
     /// 4 MiB: 40 ms of 100,000 full-sized packets a second cut to 512 bytes, twice what a busy host's scheduler lets a
     /// thread wait. 512 bytes hold all headers, and the packet quoted by an ICMP error with its own.
     fn default() -> Self {
-        Self { bytes: 4 << 20, snap_length: 512, promiscuous: false }
+        Self { bytes: 4 << 20, snap_length: 512, promiscuous: false, filter: Filter::default() }
     }
 }
 
@@ -115,11 +125,12 @@ impl RingSource {
         uplinks: &[SocketAddr],
         group: Option<&Group>,
     ) -> Result<Self, LiveError> {
+        let program = options.program(&interface, uplinks)?;
         let opened = (|| {
             let bytes = options.bytes.div_ceil(BLOCK_BYTES as usize).max(2);
             let blocks = u32::try_from(bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
             let ring = Ring::new(Geometry { block_bytes: BLOCK_BYTES, blocks, retire_ms: RETIRE_MS })?;
-            ring.filter(&filter::program(interface.link, uplinks, options.snap_length))?;
+            ring.filter(&program)?;
             ring.bind(interface.index)?;
             if options.promiscuous {
                 ring.be_promiscuous(interface.index)?;
@@ -145,7 +156,7 @@ impl RingSource {
     /// Errors: the kernel does not take the filter; the one before stays.
     pub fn leave_out(&self, uplinks: &[SocketAddr]) -> Result<(), LiveError> {
         self.ring
-            .filter(&filter::program(self.interface.link, uplinks, self.options.snap_length))
+            .filter(&self.options.program(&self.interface, uplinks)?)
             .map_err(|error| self.interface.failed(error))
     }
 
