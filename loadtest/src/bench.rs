@@ -1,5 +1,6 @@
 //! `netguard-lab bench`: what one part does by itself, without a network.
 
+pub mod capture;
 pub mod engine;
 pub mod gate;
 pub mod judge;
@@ -19,6 +20,8 @@ pub struct BenchArgs {
 pub enum BenchPart {
     /// Packets a second that the sensor's engine takes in from memory, on one core, beside the floor that memory sets.
     Engine(engine::EngineArgs),
+    /// Live capture over a veth pair: frames lost, and what one costs beside a bare reader.
+    Capture(capture::CaptureArgs),
     /// Records a second that one judge takes in, on one core.
     Judge {
         /// Records of each workload.
@@ -61,6 +64,7 @@ struct GateResult {
 pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     match &args.part {
         BenchPart::Engine(args) => engine::run(args),
+        BenchPart::Capture(args) => capture::run(args),
         BenchPart::Judge { records, json } => run_judge(*records, *json),
         BenchPart::Gate { entries, requests, json, write } => {
             let figures = gate::run(entries, *requests)?;

@@ -5,6 +5,7 @@
 
 pub mod counters;
 pub mod namespace;
+pub mod pair;
 pub mod process;
 pub mod tap;
 pub mod tools;

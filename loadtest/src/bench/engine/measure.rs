@@ -5,9 +5,9 @@
 //! as a sensor does that runs for long.
 
 use super::{floor, image::Image};
+use crate::bench::capture::threads;
 use netguard_core::time::Timestamp;
 use netguard_sensor::pipeline::{FLUSH_INTERVAL, Pipeline, PipelineSettings};
-use rustix::time::{ClockId, clock_gettime};
 use std::{hint::black_box, time::Duration};
 
 /// Between the end of one round and the beginning of the next, in the packets' time.
@@ -131,15 +131,9 @@ fn allocations() -> u64 {
 
 /// Processor time of this thread for some work.
 fn time<T>(work: impl FnOnce() -> T) -> Duration {
-    let begin = thread_time();
+    let begin = threads::used();
     black_box(work());
-    thread_time().saturating_sub(begin)
-}
-
-fn thread_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    let (seconds, nanoseconds) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
-    Duration::new(seconds.unwrap_or(0), nanoseconds.unwrap_or(0))
+    threads::used().saturating_sub(begin)
 }
 
 fn middle(values: &mut [Duration]) -> Duration {
