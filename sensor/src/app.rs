@@ -1,9 +1,10 @@
 //! Puts the sensor together: the only file that knows all its parts.
 
 use crate::{
-    capture::{Capture, CaptureMetrics, Sources, own_of},
+    capture::{Capture, CaptureMetrics, Recording, Sources, own_of},
     config::SensorConfig,
     enroll,
+    records::{Outputs, RecordType, RecordWriter, RecordsMetrics},
     uplink::{Cut, Uplink, UplinkMetrics},
 };
 use anyhow::Context as _;
@@ -12,8 +13,11 @@ use netguard_daemon::{
     client::Endpoints, drain::Drain, identity::Identity, metrics, readiness::Readiness, renewal,
 };
 use netguard_proto::COORDINATOR_SERVER_NAME;
-use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
-use tokio::sync::{mpsc, watch};
+use std::{collections::BTreeSet, net::SocketAddr, sync::atomic::Ordering, time::Duration};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+};
 
 /// Cuts between capture threads and uplink: at one every 100 ms and interface, seconds of patience.
 const CUTS: usize = 64;
@@ -40,6 +44,7 @@ pub struct Running {
     pub metrics: SocketAddr,
     pub ready: Readiness,
     capture: Capture,
+    writer: Option<RecordWriter>,
     drain: Drain,
 }
 
@@ -47,8 +52,15 @@ impl Running {
     /// Waits for the drain, then stops capturing and ends the uplink.
     pub async fn finished(self) {
         self.drain.started().await;
-        let capture = self.capture;
-        let _ = tokio::task::spawn_blocking(move || capture.stop()).await;
+        let (capture, writer) = (self.capture, self.writer);
+        // The last records come from the capture threads.
+        let stop = move || {
+            capture.stop();
+            if let Some(writer) = writer {
+                writer.stop();
+            }
+        };
+        let _ = tokio::task::spawn_blocking(stop).await;
     }
 }
 
@@ -67,19 +79,28 @@ pub async fn run(config: SensorConfig, drain: Drain) -> anyhow::Result<Running> 
     let mut shown = metrics::Metrics::new("netguard-sensor", env!("CARGO_PKG_VERSION"));
     let dropped = shown.dropped();
     let (capture_metrics, uplink_metrics) = (CaptureMetrics::new(dropped.clone()), UplinkMetrics::default());
+    let records_metrics = RecordsMetrics::new(dropped.clone());
     capture_metrics.register(&mut shown.registry);
+    records_metrics.register(&mut shown.registry);
     uplink_metrics.register(&mut shown.registry);
 
     let names: Vec<_> = config.interfaces.iter().map(String::as_str).collect();
     let own = own_of(&names)?;
     let (cuts, cut) = mpsc::channel::<Cut>(CUTS);
-    let settings = config.flows.pipeline(OwnNetworks::Known(own.clone()), rand::random());
+    let mut settings = config.flows.pipeline(OwnNetworks::Known(own.clone()), rand::random());
+    let writer = start_records(&config, &cuts, &records_metrics, &drain)?;
+    let recording = writer.as_ref().map(|writer| Recording {
+        queue: writer.queue(),
+        evidence: writer.types().contains(&RecordType::Evidence),
+    });
+    settings.flow_events = writer.as_ref().is_some_and(|writer| writer.types().contains(&RecordType::Flow));
     let (coordinators, uplinks) = watch::channel(resolve(&endpoints).await);
     let sources = Sources {
         interfaces: config.interfaces.clone(),
         live: config.capture.live(),
         workers: config.capture.workers(),
         uplinks,
+        recording,
     };
     let capture = Capture::start(&sources, &settings, &cuts, &capture_metrics)?;
     let followed = endpoints.clone();
@@ -121,5 +142,30 @@ pub async fn run(config: SensorConfig, drain: Drain) -> anyhow::Result<Running> 
         .await
         .with_context(|| format!("metrics on {}", config.metrics))?;
     tracing::info!(interfaces = %config.interfaces.join(","), %metrics, "the sensor runs");
-    Ok(Running { metrics, ready, capture, drain })
+    Ok(Running { metrics, ready, capture, writer, drain })
+}
+
+/// Opens what records go to, if anything is configured.
+fn start_records(
+    config: &SensorConfig,
+    cuts: &mpsc::Sender<Cut>,
+    metrics: &RecordsMetrics,
+    drain: &Drain,
+) -> anyhow::Result<Option<RecordWriter>> {
+    if config.records.is_empty() {
+        return Ok(None);
+    }
+    let outputs = Outputs::open(&config.records)?;
+    let (interfaces, cuts, metrics) = (config.interfaces.clone(), cuts.clone(), metrics.clone());
+    let writer = RecordWriter::start(outputs, interfaces, rand::random(), cuts, metrics)
+        .context("no thread for the records")?;
+    // As logrotate's `postrotate` asks; without records the signal keeps its meaning.
+    let mut hangups = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    let reopen = writer.reopen();
+    drain.spawn_until_drain(async move {
+        while hangups.recv().await.is_some() {
+            reopen.store(true, Ordering::Relaxed);
+        }
+    });
+    Ok(Some(writer))
 }

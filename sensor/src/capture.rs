@@ -16,7 +16,7 @@ pub use filter::{Filter, FilterError, Matcher};
 pub use filtered::{Filtered, FilteredError};
 pub use live::{Interface, LiveError, LiveOptions, LiveSource, SourceKind};
 pub use ring::{Group, RingOptions, RingSource};
-pub use threads::{Capture, CaptureMetrics, Sources, own_of};
+pub use threads::{Capture, CaptureMetrics, Recording, Sources, own_of};
 
 use netguard_core::{packet::LinkType, time::Timestamp};
 

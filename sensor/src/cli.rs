@@ -6,11 +6,13 @@ use crate::{
     config::SensorConfig,
     enroll,
     interfaces::{self, Format},
+    read::{ReadOptions, read_file},
+    records::{RecordFormat, RecordType},
 };
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use netguard_daemon::{config, drain::Drain, telemetry};
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 /// Where the configuration is looked for when none is named.
 const CONFIG: &str = "/etc/netguard/sensor.yaml";
@@ -21,12 +23,18 @@ const DRAIN: Duration = Duration::from_secs(5);
 #[derive(Debug, Parser)]
 #[command(name = "netguard-sensor", version, args_conflicts_with_subcommands = true)]
 pub struct Cli {
-    /// Read a pcap or pcapng file in its own time and print evidence and flows as JSON lines
+    /// Read a pcap or pcapng file in its own time and print what it shows, a record a line
     #[arg(long, value_name = "FILE")]
     read: Option<PathBuf>,
     /// Of the file take only what this expression takes (pcap-filter(7)), as `capture.filter` does of an interface
     #[arg(long, value_name = "EXPRESSION", requires = "read")]
     filter: Option<Filter>,
+    /// How the records of `--read` are written
+    #[arg(long, value_enum, default_value = "eve", requires = "read")]
+    format: RecordFormat,
+    /// Which records of `--read` are written, separated by commas; all the format has unless given
+    #[arg(long, value_enum, value_delimiter = ',', requires = "read")]
+    types: Vec<RecordType>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -78,7 +86,9 @@ impl Cli {
     pub async fn run(self) -> anyhow::Result<()> {
         match (self.read, self.command) {
             (Some(file), _) => {
-                crate::read::read_file(&file, self.filter.unwrap_or_default(), &mut std::io::stdout().lock())
+                let filter = self.filter.unwrap_or_default();
+                let options = ReadOptions { format: self.format, types: self.types, filter };
+                read_file(&file, &options, &mut io::BufWriter::new(io::stdout().lock()))
             }
             (None, Some(Command::Enroll(args))) => {
                 let identity =
@@ -88,7 +98,7 @@ impl Cli {
             }
             (None, Some(Command::Run(args))) => args.run().await,
             (None, Some(Command::Interfaces { output })) => {
-                Ok(interfaces::write(&interfaces::list(), output, &mut std::io::stdout().lock())?)
+                Ok(interfaces::write(&interfaces::list(), output, &mut io::stdout().lock())?)
             }
             (None, None) => anyhow::bail!("nothing to do: use `run`, `enroll` or `--read FILE` (see --help)"),
         }

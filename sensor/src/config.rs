@@ -3,6 +3,7 @@
 use crate::{
     capture::{Filter, LiveOptions, RingOptions, SourceKind},
     pipeline::PipelineSettings,
+    records::{self, RecordsConfig},
 };
 use netguard_core::evidence::OwnNetworks;
 use netguard_daemon::{config::HumanDuration, telemetry::TelemetryConfig};
@@ -28,6 +29,8 @@ pub struct SensorConfig {
     pub metrics: SocketAddr,
     pub capture: CaptureConfig,
     pub flows: FlowsConfig,
+    /// Records for other tools: what is written where; none unless given.
+    pub records: Vec<RecordsConfig>,
     pub telemetry: TelemetryConfig,
 }
 
@@ -138,6 +141,7 @@ impl Default for SensorConfig {
             metrics: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), METRICS_PORT),
             capture: CaptureConfig::default(),
             flows: FlowsConfig::default(),
+            records: Vec::new(),
             telemetry: TelemetryConfig::default(),
         }
     }
@@ -159,6 +163,7 @@ impl SensorConfig {
         names.dedup();
         anyhow::ensure!(names.len() == self.interfaces.len(), "an interface is named twice");
         self.capture.check()?;
-        self.flows.check()
+        self.flows.check()?;
+        records::check(&self.records)
     }
 }

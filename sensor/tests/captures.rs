@@ -8,9 +8,9 @@ use netguard_core::{
     subject::Subject,
 };
 use netguard_sensor::{
-    capture::{CaptureFile, Filter},
+    capture::CaptureFile,
     pipeline::{Output, Pipeline, PipelineSettings, replay},
-    read::read_file,
+    read::{ReadOptions, read_file},
 };
 use std::{
     collections::BTreeSet,
@@ -52,7 +52,7 @@ fn every_capture_is_read_the_same_way_every_time() {
     for path in captures {
         let lines = || {
             let mut out = Vec::new();
-            read_file(&path, Filter::default(), &mut out)
+            read_file(&path, &ReadOptions::default(), &mut out)
                 .unwrap_or_else(|error| panic!("{}: {error:#}", path.display()));
             String::from_utf8(out).unwrap()
         };

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     pipeline::{FLUSH_INTERVAL, Pipeline, PipelineSettings},
+    records::{Batch, Record, RecordQueue},
     uplink::Cut,
 };
 use netguard_core::{
@@ -102,6 +103,15 @@ pub struct Sources {
     pub workers: usize,
     /// The coordinators' addresses: what this host exchanges with them is left out.
     pub uplinks: watch::Receiver<Vec<SocketAddr>>,
+    /// Where records for other tools go; `None`: nowhere, and none are made.
+    pub recording: Option<Recording>,
+}
+
+/// What is recorded, and where to.
+#[derive(Debug, Clone)]
+pub struct Recording {
+    pub queue: RecordQueue,
+    pub evidence: bool,
 }
 
 impl Sources {
@@ -113,6 +123,7 @@ impl Sources {
             live: LiveOptions::default(),
             workers: 1,
             uplinks: watch::channel(Vec::new()).1,
+            recording: None,
         }
     }
 }
@@ -149,6 +160,8 @@ impl Capture {
                 };
                 let source = opening.open()?;
                 let thread = CaptureThread {
+                    recording: sources.recording.clone(),
+                    interface: name.as_str().into(),
                     number: capture.threads.len(),
                     opening,
                     label: InterfaceLabel { interface: name.clone() },
@@ -221,6 +234,8 @@ impl Opening {
 }
 
 struct CaptureThread {
+    recording: Option<Recording>,
+    interface: Arc<str>,
     /// Among all threads of the sensor.
     number: usize,
     opening: Opening,
@@ -254,7 +269,7 @@ impl CaptureThread {
         while !self.stop.load(Ordering::Relaxed) {
             match source.take() {
                 Some(open) => match self.read(open) {
-                    Ok(()) => return,
+                    Ok(()) => return self.record_the_rest(),
                     Err(error) => tracing::warn!(%error, "capture interrupted; opening the interface again"),
                 },
                 None => {
@@ -297,6 +312,7 @@ impl CaptureThread {
                 flush_at = at.saturating_add(FLUSH_INTERVAL);
             } else if self.pipeline.is_hot() {
                 let records = self.pipeline.flush_hot(at);
+                self.record(at, &records);
                 self.cut(at, records, Vec::new());
             }
             if at >= addresses_at {
@@ -312,6 +328,32 @@ impl CaptureThread {
         }
         self.flush(now());
         Ok(())
+    }
+
+    /// The end: flows that go on are recorded as far as they are known. Tries that still wait prove nothing.
+    fn record_the_rest(&mut self) {
+        if self.recording.is_some() {
+            let _ = self.pipeline.finish();
+            self.record(now(), &[]);
+        }
+    }
+
+    /// Hands over what other tools want to know, if any do.
+    fn record(&mut self, at: Timestamp, evidence: &[EvidenceRecord]) {
+        let Some(recording) = &self.recording else { return };
+        let flows = self.pipeline.take_flows().into_iter().map(Record::of_flow);
+        let evidence = evidence.iter().filter(|_| recording.evidence);
+        let evidence = evidence.map(|record| Record::Evidence(at, Box::new(record.clone())));
+        let records: Vec<_> = flows.chain(evidence).collect();
+        if records.is_empty() {
+            return;
+        }
+        let batch = Batch { from: self.number, interface: self.interface.clone(), records };
+        let lost = recording.queue.offer(batch);
+        if lost > 0 {
+            self.metrics.dropped.count_many("records", "queue_full", lost);
+            add(&mut self.losses, "records.queue_full", lost);
+        }
     }
 
     /// Counts what the kernel dropped, and says so when it is too much.
@@ -340,6 +382,7 @@ impl CaptureThread {
 
     fn flush(&mut self, at: Timestamp) {
         let records = self.pipeline.flush(at);
+        self.record(at, &records);
         let flows = i64::try_from(self.pipeline.flows()).unwrap_or(i64::MAX);
         let before = std::mem::replace(&mut self.flows, flows);
         self.metrics.flows.get_or_create(&self.label).inc_by(flows - before);
