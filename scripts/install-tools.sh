@@ -3,7 +3,7 @@
 set -eu
 declare -A package_of=(
     [ip]=iproute2 [nft]=nftables [nmap]=nmap [hping3]=hping3 [hydra]=hydra [sshd]=openssh-server [sysctl]=procps
-    [tcpreplay]=tcpreplay [tcpdump]=tcpdump [iptables]=iptables [ipset]=ipset
+    [tcpreplay]=tcpreplay [tcpdump]=tcpdump [capinfos]=tshark [iptables]=iptables [ipset]=ipset
     [firewalld]=firewalld [ufw]=ufw [dbus-daemon]=dbus-daemon [faketime]=faketime
     [crowdsec-firewall-bouncer]=crowdsec-firewall-bouncer [fail2ban-server]=fail2ban [nginx]=nginx-light [caddy]=caddy
 )

@@ -4,6 +4,7 @@
 //! packets, evidence or commands gives the same result on every machine. `Cargo.toml` and `clippy.toml` keep it so.
 //!
 //! * [`packet`] bytes → header and payload
+//! * [`fragments`] parts of packets → packets
 //! * [`flow`] headers → flows with TCP state
 //! * [`application`] payload → what is said
 //! * [`evidence`] flows → mergeable per-subject evidence
@@ -20,6 +21,7 @@ pub mod application;
 pub mod decision;
 pub mod evidence;
 pub mod flow;
+pub mod fragments;
 pub mod gate;
 pub mod identity;
 pub mod judge;

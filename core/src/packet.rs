@@ -5,6 +5,7 @@
 //! canonical; at most [`MAX_LAYERS`] layers are looked through. Nothing is allocated.
 
 mod arp;
+mod checksum;
 mod decoded;
 mod error;
 mod fast;
@@ -14,6 +15,7 @@ mod link;
 mod martian;
 mod mpls;
 mod network;
+mod options;
 mod read;
 mod tcp;
 mod transport;
@@ -21,12 +23,14 @@ mod tunnel;
 mod walk;
 
 pub use arp::{Arp, ArpOperation};
+pub use checksum::{ChecksumVerdict, verify};
 pub use decoded::{Decoded, Packet};
 pub use error::DecodeError;
 pub use header::{Fragment, Header, Sctp, Transport, Tuple, Udp};
 pub use icmp::{Icmp, IcmpMeaning};
 pub use link::LinkType;
 pub use martian::martian;
+pub use options::TcpOptions;
 pub use tcp::{Tcp, TcpFlags};
 pub use tunnel::{Tunnel, TunnelKind};
 

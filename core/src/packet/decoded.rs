@@ -1,4 +1,4 @@
-use super::{Arp, DecodeError, Header};
+use super::{Arp, DecodeError, Header, TcpOptions, Transport};
 
 /// What a frame carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +18,10 @@ pub struct Packet<'a> {
     pub network: &'a [u8],
     /// Where in `network` the transport header begins.
     pub transport_at: usize,
+    /// Bytes from there on, on the wire; none where the packet leaves its length to the card.
+    pub transport_length: Option<u32>,
+    /// Put together from fragments.
+    pub reassembled: bool,
     /// Why nothing was told of what is inside, where this packet is a tunnel's and its inside could not be read.
     pub unread: Option<DecodeError>,
 }
@@ -27,6 +31,16 @@ impl<'a> Packet<'a> {
     #[must_use]
     pub fn segment(&self) -> &'a [u8] {
         self.network.get(self.transport_at..).unwrap_or_default()
+    }
+
+    /// The options of a TCP header, as far as they were captured. Not read until asked for: only SYNs are worth it.
+    #[must_use]
+    pub fn tcp_options(&self) -> Option<TcpOptions> {
+        let Transport::Tcp(_) = self.header.transport else { return None };
+        let segment = self.segment();
+        let header = usize::from(segment.get(12)? >> 4) * 4;
+        let end = header.min(segment.len());
+        Some(TcpOptions::read(segment.get(20..end).unwrap_or_default()))
     }
 }
 

@@ -75,6 +75,8 @@ fn ipv4(packet: &[u8], vlan: Option<u16>) -> Option<Packet<'_>> {
         payload: payload.get(..usize::try_from(segment.payload).unwrap_or(usize::MAX)).unwrap_or(payload),
         network,
         transport_at: HEADER,
+        transport_length: Some(behind.length),
+        reassembled: false,
         unread: None,
     })
 }

@@ -52,6 +52,8 @@ pub struct Sctp {
 /// Which part of which packet this is. The payload beside it is what was captured of the part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fragment {
+    /// By the packet's version: its addresses do not tell, an IPv6 packet may have IPv4-mapped ones.
+    pub ipv6: bool,
     /// IPv4 has 16 bits of it.
     pub identification: u32,
     /// Where the part begins in the whole packet's payload, in bytes; a multiple of 8.

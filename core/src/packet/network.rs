@@ -32,6 +32,7 @@ pub(super) struct Envelope<'a> {
     pub(super) payload_length: u32,
     /// Whether the packet said so itself: segmentation offload leaves it to the card.
     pub(super) length_is_stated: bool,
+    reassembled: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +76,7 @@ impl<'a> Envelope<'a> {
             transport_at: 0,
             payload_length: length,
             length_is_stated: true,
+            reassembled: true,
         };
         let envelope = envelope.behind_extensions(walk)?;
         // Nobody cuts up a part; RFC 8200 knows one fragment header a packet.
@@ -110,6 +112,7 @@ impl<'a> Envelope<'a> {
         let (offset, more) = (field & 0x1fff, field & 0x2000 != 0);
         let payload_length = length(total - header);
         let fragment = (offset > 0 || more).then_some(Fragment {
+            ipv6: false,
             identification: u32::from(u16::from_be_bytes([fixed[4], fixed[5]])),
             offset: offset << 3,
             more,
@@ -127,6 +130,7 @@ impl<'a> Envelope<'a> {
             transport_at: header,
             payload_length,
             length_is_stated,
+            reassembled: false,
         })
     }
 
@@ -149,6 +153,7 @@ impl<'a> Envelope<'a> {
             transport_at: IPV6_HEADER,
             payload_length: length(announced),
             length_is_stated,
+            reassembled: false,
         })
     }
 
@@ -177,6 +182,7 @@ impl<'a> Envelope<'a> {
                 let (offset, more) = (field & 0xfff8, field & 1 == 1);
                 // An atomic fragment (RFC 6946) is whole.
                 self.fragment = (offset > 0 || more).then_some(Fragment {
+                    ipv6: true,
                     identification: be32(rest, 4).ok_or(DecodeError::IpTruncated)?,
                     offset,
                     more,
@@ -220,6 +226,8 @@ impl<'a> Envelope<'a> {
             payload: payload.get(..cut).unwrap_or(payload),
             network: self.network,
             transport_at: self.transport_at,
+            transport_length: self.length_is_stated.then_some(self.payload_length),
+            reassembled: self.reassembled,
             unread: None,
         }
     }

@@ -121,7 +121,7 @@ fn ipv4_lengths_that_lie_are_refused() {
         (packet[6], packet[7]) = (more, offset);
         header(&packet, LinkType::RawIp).unwrap().transport
     };
-    let part = Fragment { identification: 1, offset: 0, more: true, length: 24 };
+    let part = Fragment { ipv6: false, identification: 1, offset: 0, more: true, length: 24 };
     assert_eq!(fragment(0x20, 0), Transport::Fragment(part));
     assert_eq!(fragment(0, 5), Transport::Fragment(Fragment { offset: 40, more: false, ..part }));
 }
@@ -141,7 +141,7 @@ fn ipv6_extension_chains_end() {
     let later = ipv6(44, &[17, 0, 0, 9, 0, 0, 0, 1], &udp);
     assert_eq!(
         header(&later, LinkType::RawIp).unwrap().transport,
-        Transport::Fragment(Fragment { identification: 1, offset: 8, more: true, length: 8 })
+        Transport::Fragment(Fragment { ipv6: true, identification: 1, offset: 8, more: true, length: 8 })
     );
 }
 
