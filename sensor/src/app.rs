@@ -88,6 +88,7 @@ pub async fn run(config: SensorConfig, drain: Drain) -> anyhow::Result<Running> 
     let own = own_of(&names)?;
     let (cuts, cut) = mpsc::channel::<Cut>(CUTS);
     let mut settings = config.flows.pipeline(OwnNetworks::Known(own.clone()), rand::random());
+    settings.checksums = config.capture.checksums;
     let writer = start_records(&config, &cuts, &records_metrics, &drain)?;
     let recording = writer.as_ref().map(|writer| Recording {
         queue: writer.queue(),

@@ -35,10 +35,10 @@ pub struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// A frame as it was on the wire, of which nobody knows more.
+    /// A frame of which nobody knows more.
     #[must_use]
     pub fn new(at: Timestamp, link: LinkType, bytes: &'a [u8], wire_length: u32) -> Self {
-        Self { at, link, bytes, wire_length, vlan: None, checksum: Checksum::Verify }
+        Self { at, link, bytes, wire_length, vlan: None, checksum: Checksum::Unknown }
     }
 }
 
@@ -50,6 +50,8 @@ pub enum Checksum {
     Verify,
     /// The kernel or the card has verified it, or will only write it when the frame leaves.
     Trusted,
+    /// Nobody says: a capture has frames that a card was still to complete beside those from the wire.
+    Unknown,
 }
 
 /// What a source has next.

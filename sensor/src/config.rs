@@ -2,7 +2,7 @@
 
 use crate::{
     capture::{Filter, LiveOptions, RingOptions, SourceKind},
-    pipeline::PipelineSettings,
+    pipeline::{ChecksumPolicy, PipelineSettings},
     records::{self, RecordsConfig},
 };
 use netguard_core::evidence::OwnNetworks;
@@ -47,6 +47,9 @@ pub struct CaptureConfig {
     pub ring_mib: Option<usize>,
     /// Bytes of each frame that are looked at.
     pub snap_length: Option<u32>,
+    /// `auto`: packets with wrong checksums are counted and no evidence, where a card was not still to write them;
+    /// `verify`: every one; `ignore`: none.
+    pub checksums: ChecksumPolicy,
     /// Take frames for others too, as at a mirror port.
     pub promiscuous: bool,
     /// What is captured at all: an expression in the syntax of pcap-filter(7), or a program as `tcpdump -ddd` prints it.

@@ -3,11 +3,17 @@
 //!
 //! Invariant: the same frames, times and seed give the same records and flow events in the same order.
 
-use crate::capture::{Frame, FrameSource, Next};
+mod checksums;
+
+pub use checksums::ChecksumPolicy;
+
+use crate::capture::{Checksum, Frame, FrameSource, Next};
+use checksums::Checksums;
 use netguard_core::{
     evidence::{Accumulator, EvidenceLimits, EvidenceRecord, OwnNetworks},
     flow::{FlowLimits, FlowSummary, FlowTable, Observation, Sink},
-    packet::{self, DecodeError, Decoded, martian},
+    fragments::{FragmentLimits, Fragments},
+    packet::{self, DecodeError, Decoded, MAX_LAYERS, Packet, Transport, martian},
     time::Timestamp,
 };
 use std::{collections::BTreeMap, time::Duration};
@@ -21,7 +27,9 @@ pub struct PipelineSettings {
     /// Keys the hashes: random for a live sensor, fixed for a replay.
     pub seed: u64,
     pub flows: FlowLimits,
+    pub fragments: FragmentLimits,
     pub evidence: EvidenceLimits,
+    pub checksums: ChecksumPolicy,
     /// Keep flow events until they are taken.
     pub flow_events: bool,
 }
@@ -39,7 +47,9 @@ impl PipelineSettings {
             own,
             seed,
             flows: FlowLimits::default(),
+            fragments: FragmentLimits::default(),
             evidence: EvidenceLimits::default(),
+            checksums: ChecksumPolicy::default(),
             flow_events: false,
         }
     }
@@ -50,6 +60,8 @@ impl PipelineSettings {
         let share = |bound: &mut usize| *bound = bound.div_ceil(pipelines.max(1));
         share(&mut self.flows.max_flows);
         share(&mut self.flows.max_embryonic);
+        share(&mut self.fragments.max_datagrams);
+        share(&mut self.fragments.max_bytes);
         share(&mut self.evidence.max_fresh_sources);
         share(&mut self.evidence.max_known_sources);
         share(&mut self.evidence.max_services);
@@ -61,6 +73,8 @@ impl PipelineSettings {
 #[derive(Debug)]
 pub struct Pipeline {
     table: FlowTable,
+    fragments: Fragments,
+    checksums: Checksums,
     collected: Collected,
     frames: u64,
     bytes: u64,
@@ -95,6 +109,8 @@ impl Pipeline {
     pub fn new(settings: PipelineSettings) -> Self {
         Self {
             table: FlowTable::new(settings.flows, settings.seed),
+            fragments: Fragments::new(settings.fragments, settings.seed),
+            checksums: Checksums::new(settings.checksums, settings.seed),
             collected: Collected {
                 evidence: Accumulator::new(settings.own, settings.evidence, settings.seed),
                 flows: settings.flow_events.then(Vec::new),
@@ -123,8 +139,18 @@ impl Pipeline {
         };
         // What the card took off stood outside of what is left.
         packet.header.vlan = frame.vlan.or(packet.header.vlan);
+        self.packet(&packet, frame.checksum, frame.at);
+    }
+
+    fn packet(&mut self, packet: &Packet<'_>, checksum: Checksum, at: Timestamp) {
         if let Some(unread) = packet.unread {
             self.count(unread);
+        }
+        if self.checksums.looks_at(checksum) && self.checksums.refuses(packet, checksum) {
+            return;
+        }
+        if let Transport::Fragment(_) = packet.header.transport {
+            return self.fragment(packet, checksum, at);
         }
         if packet.header.tunnel.is_some() {
             // What is inside may have any addresses: no flow outside a tunnel may be mixed with it.
@@ -135,7 +161,24 @@ impl Pipeline {
             *self.martians.entry(reason).or_default() += 1;
             return;
         }
-        self.table.push(&packet.header, frame.at, &mut self.collected);
+        self.table.push(&packet.header, at, &mut self.collected);
+    }
+
+    /// Takes a part of a packet in, and that packet when it was the last part.
+    fn fragment(&mut self, packet: &Packet<'_>, checksum: Checksum, at: Timestamp) {
+        let is_deep = packet.header.tunnel.is_some_and(|tunnel| u32::from(tunnel.depth) >= MAX_LAYERS);
+        if is_deep {
+            return self.count(DecodeError::TooDeep);
+        }
+        let verify = checksum != Checksum::Trusted;
+        let Some(whole) = self.fragments.push(packet, verify, at) else { return };
+        let checksum = if whole.verify { checksum } else { Checksum::Trusted };
+        match packet::decode_reassembled(&whole.header, &whole.payload, whole.length) {
+            // In a tunnel it may be a part once more, one tunnel deeper.
+            Ok(Decoded::Packet(packet)) => self.packet(&packet, checksum, at),
+            Ok(Decoded::Arp(_)) => self.arp += 1,
+            Err(error) => self.count(error),
+        }
     }
 
     fn count(&mut self, error: DecodeError) {
@@ -146,6 +189,7 @@ impl Pipeline {
 
     /// Lets time pass without a frame.
     pub fn advance(&mut self, now: Timestamp) {
+        self.fragments.advance(now);
         self.table.advance(now, &mut self.collected);
     }
 
@@ -218,6 +262,8 @@ impl Pipeline {
             .map(|(error, count)| (error.reason(), count, error.is_loss()));
         decode
             .chain([("packet.arp", self.arp, false), ("packet.tunnelled", self.tunnelled, false)])
+            .chain(self.fragments.counts().named())
+            .chain(self.checksums.named())
             .chain(self.martians.iter().map(|(reason, count)| (*reason, *count, false)))
             .chain(self.table.counts().named())
             .chain(self.collected.evidence.counts().named())

@@ -226,3 +226,6 @@ proptest! {
         }
     }
 }
+
+mod checksums;
+mod layers;
