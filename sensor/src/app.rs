@@ -1,14 +1,14 @@
 //! Puts the sensor together: the only file that knows all its parts.
 
 use crate::{
-    capture::{Capture, CaptureMetrics, Recording, Sources, own_of},
+    capture::{Capture, CaptureMetrics, Recording, Sources},
     config::SensorConfig,
     enroll,
     records::{Outputs, RecordType, RecordWriter, RecordsMetrics},
     uplink::{Cut, Uplink, UplinkMetrics},
 };
 use anyhow::Context as _;
-use netguard_core::evidence::OwnNetworks;
+use netguard_core::evidence::{Own, OwnNetworks};
 use netguard_daemon::{
     client::Endpoints, drain::Drain, identity::Identity, metrics, readiness::Readiness, renewal,
 };
@@ -84,10 +84,8 @@ pub async fn run(config: SensorConfig, drain: Drain) -> anyhow::Result<Running> 
     records_metrics.register(&mut shown.registry);
     uplink_metrics.register(&mut shown.registry);
 
-    let names: Vec<_> = config.interfaces.iter().map(String::as_str).collect();
-    let own = own_of(&names)?;
     let (cuts, cut) = mpsc::channel::<Cut>(CUTS);
-    let mut settings = config.flows.pipeline(OwnNetworks::Known(own.clone()), rand::random());
+    let mut settings = config.flows.pipeline(OwnNetworks::Known(Own::default()), rand::random());
     settings.checksums = config.capture.checksums;
     let writer = start_records(&config, &cuts, &records_metrics, &drain)?;
     let recording = writer.as_ref().map(|writer| Recording {
@@ -100,6 +98,8 @@ pub async fn run(config: SensorConfig, drain: Drain) -> anyhow::Result<Running> 
         interfaces: config.interfaces.clone(),
         live: config.capture.live(),
         workers: config.capture.workers(),
+        ring_total: config.capture.ring_total(),
+        networks: config.capture.networks.clone(),
         uplinks,
         recording,
     };
@@ -128,8 +128,7 @@ pub async fn run(config: SensorConfig, drain: Drain) -> anyhow::Result<Running> 
         async move { enroll::renew(&Identity::load(&directory)?, &endpoints, csr).await }
     });
 
-    let uplink =
-        Uplink::new(endpoints, identity, own.networks, config.interfaces.clone(), dropped, uplink_metrics);
+    let uplink = Uplink::new(endpoints, identity, capture.watched(), dropped, uplink_metrics);
     let ready = Readiness::new();
     let mut connected = uplink.connected.subscribe();
     let blocker = ready.block("coordinator");

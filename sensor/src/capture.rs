@@ -1,22 +1,36 @@
 //! Where frames come from: a capture file or an interface, behind one trait.
 
+mod budget;
 mod clock;
+mod duplicates;
 mod file;
 pub mod filter;
 mod filtered;
+mod links;
 mod live;
 mod loss;
+mod metrics;
+mod opening;
+mod own;
 mod portable;
 mod ring;
+mod selection;
+mod supervisor;
 mod threads;
+mod wake;
+mod worker;
 
 pub use clock::{FrameClock, follow_wall_clock, now};
 pub use file::{CaptureFile, FileError};
 pub use filter::{Filter, FilterError, Matcher};
 pub use filtered::{Filtered, FilteredError};
 pub use live::{Interface, LiveError, LiveOptions, LiveSource, SourceKind};
+pub use metrics::CaptureMetrics;
+pub(crate) use own::master;
+pub use own::own_of;
 pub use ring::{Group, RingOptions, RingSource};
-pub use threads::{Capture, CaptureMetrics, Recording, Sources, own_of};
+pub use selection::{Selection, SelectionError};
+pub use threads::{Capture, RING_TOTAL, Recording, Sources, WatchedInterfaces};
 
 use netguard_core::{packet::LinkType, time::Timestamp};
 

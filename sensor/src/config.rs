@@ -1,11 +1,12 @@
 //! `/etc/netguard/sensor.yaml`: only what is local to this host; thresholds are the cluster's policy.
 
 use crate::{
-    capture::{Filter, LiveOptions, RingOptions, SourceKind},
+    capture::{Filter, LiveOptions, RING_TOTAL, RingOptions, Selection, SourceKind},
     pipeline::{ChecksumPolicy, PipelineSettings},
     records::{self, RecordsConfig},
 };
-use netguard_core::evidence::OwnNetworks;
+use anyhow::Context as _;
+use netguard_core::{evidence::OwnNetworks, net::Prefix};
 use netguard_daemon::{config::HumanDuration, telemetry::TelemetryConfig};
 use serde::Deserialize;
 use std::{
@@ -22,7 +23,8 @@ pub const METRICS_PORT: u16 = 9444;
 pub struct SensorConfig {
     /// Agents' listeners, `host:port`; tried in turn.
     pub coordinators: Vec<String>,
-    /// Interfaces to capture on.
+    /// Interfaces to capture on: names, patterns as `veth*` for those that come and go, and what to leave out as
+    /// `!veth-mgmt`.
     pub interfaces: Vec<String>,
     pub data_dir: PathBuf,
     /// Where metrics and health are served.
@@ -40,11 +42,15 @@ pub struct SensorConfig {
 pub struct CaptureConfig {
     /// `auto`, `ring` or `portable`.
     pub source: SourceKind,
-    /// Threads an interface, among which the kernel shares its flows; 1 unless said otherwise. Each has its share of
-    /// the tables' bounds.
+    /// Threads among which the kernel shares the flows of each interface; 1 unless said otherwise. Each has its share
+    /// of the tables' bounds.
     pub workers: Option<usize>,
-    /// Memory shared with the kernel for each thread.
+    /// Memory shared with the kernel for each interface and thread; less where interfaces are many.
     pub ring_mib: Option<usize>,
+    /// The same for all of them together.
+    pub ring_total_mib: Option<usize>,
+    /// Networks of ours behind the interfaces, beside those attached to them: of containers that are routed one by one.
+    pub networks: Vec<Prefix>,
     /// Bytes of each frame that are looked at.
     pub snap_length: Option<u32>,
     /// `auto`: packets with wrong checksums are counted and no evidence, where a card was not still to write them;
@@ -58,6 +64,8 @@ pub struct CaptureConfig {
 
 const WORKERS: std::ops::RangeInclusive<usize> = 1..=64;
 const RING_MIB: std::ops::RangeInclusive<usize> = 1..=1_024;
+/// Beside those of the interfaces, in a hello that holds 4,096.
+const MAX_NETWORKS: usize = 1_024;
 /// All headers at their longest, and the packet in an ICMP error; a packet joined by segmentation offload.
 const SNAP_LENGTH: std::ops::RangeInclusive<u32> = 256..=65_550;
 
@@ -67,6 +75,11 @@ impl CaptureConfig {
         anyhow::ensure!(WORKERS.contains(&workers), "capture.workers takes 1 to 64");
         anyhow::ensure!(RING_MIB.contains(&ring_mib), "capture.ring_mib takes 1 to 1024");
         anyhow::ensure!(
+            self.ring_total_mib.is_none_or(|mib| RING_MIB.contains(&mib)),
+            "capture.ring_total_mib takes 1 to 1024"
+        );
+        anyhow::ensure!(self.networks.len() <= MAX_NETWORKS, "capture.networks takes up to 1024 prefixes");
+        anyhow::ensure!(
             self.snap_length.is_none_or(|length| SNAP_LENGTH.contains(&length)),
             "capture.snap_length takes 256 to 65550 bytes"
         );
@@ -75,6 +88,11 @@ impl CaptureConfig {
             "capture.workers: only the ring can share an interface among threads; remove `source: portable`"
         );
         Ok(())
+    }
+
+    #[must_use]
+    pub fn ring_total(&self) -> usize {
+        self.ring_total_mib.map_or(RING_TOTAL, |mib| mib << 20)
     }
 
     #[must_use]
@@ -161,10 +179,7 @@ impl SensorConfig {
             !self.coordinators.is_empty(),
             "no coordinator: give --coordinator HOST:7443 or `coordinators:` in the configuration"
         );
-        let mut names = self.interfaces.clone();
-        names.sort_unstable();
-        names.dedup();
-        anyhow::ensure!(names.len() == self.interfaces.len(), "an interface is named twice");
+        Selection::new(&self.interfaces).context("interfaces")?;
         self.capture.check()?;
         self.flows.check()?;
         records::check(&self.records)

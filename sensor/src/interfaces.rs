@@ -1,10 +1,10 @@
 //! `netguard-sensor interfaces`: what can be watched on this host, how, and why not.
 
-use crate::capture::{Interface, LiveError, LiveOptions, LiveSource};
+use crate::capture::{Interface, LiveError, LiveOptions, LiveSource, master};
 use clap::ValueEnum;
 use netguard_core::packet::LinkType;
 use serde::Serialize;
-use std::{io, path::Path};
+use std::io;
 
 /// How the list is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -78,12 +78,6 @@ impl Listed {
             note: notes.join("; "),
         }
     }
-}
-
-/// The bridge or bond an interface belongs to.
-fn master(name: &str) -> Option<String> {
-    let target = std::fs::read_link(Path::new("/sys/class/net").join(name).join("master")).ok()?;
-    Some(target.file_name()?.to_string_lossy().into_owned())
 }
 
 /// Writes the list out.

@@ -4,6 +4,7 @@ use super::{
     Came, FilterError, Frame, FrameSource, Next,
     portable::PortableSource,
     ring::{Group, RingOptions, RingSource},
+    selection::SelectionError,
 };
 use netguard_core::packet::LinkType;
 use pnet_datalink::NetworkInterface;
@@ -11,12 +12,16 @@ use serde::Deserialize;
 use std::{
     io::{self, ErrorKind},
     net::SocketAddr,
+    os::fd::{AsFd as _, BorrowedFd},
 };
 
 /// `/sys/class/net/*/type` of interfaces whose frames are bare IP packets (ARPHRD_NONE, PPP, TUNNEL …).
 const RAW_IP_TYPES: [&str; 5] = ["65534", "512", "768", "769", "776"];
 /// asm-generic/errno.h: kernels without packet sockets, or without rings at them.
 const NO_RING: [i32; 3] = [92, 95, 97];
+
+/// asm-generic/errno.h: no such device (or address), and an interface that is down.
+const GONE: [i32; 3] = [6, 19, 100];
 
 /// Why an interface gives no (more) frames. The text tells the operator what to check.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +40,10 @@ pub enum LiveError {
     NoMemory { name: String },
     #[error("`capture.filter` cannot be used on {name}: {source}")]
     Filter { name: String, source: FilterError },
+    #[error("interfaces: {0}")]
+    Selection(#[from] SelectionError),
+    #[error("no thread for the capture: {source}")]
+    Thread { source: io::Error },
     #[error("interface {name}: {source}")]
     Interface { name: String, source: io::Error },
 }
@@ -64,6 +73,17 @@ pub struct Interface {
     pub index: u32,
     pub link: LinkType,
     pub is_loopback: bool,
+}
+
+impl LiveError {
+    /// Whether an interface went between two looks, as those of containers do.
+    pub(super) fn is_gone(&self) -> bool {
+        match self {
+            Self::NoInterface { .. } | Self::Down { .. } => true,
+            Self::Interface { source, .. } => source.raw_os_error().is_some_and(|os| GONE.contains(&os)),
+            _ => false,
+        }
+    }
 }
 
 impl Interface {
@@ -122,6 +142,30 @@ impl LiveSource {
                 portable(interface)
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// What becomes readable when there are frames; none where that cannot be waited for.
+    pub(super) fn ring(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Ring(ring) => Some(ring.as_fd()),
+            Self::Portable(_) => None,
+        }
+    }
+
+    /// As [`FrameSource::next_batch`], but does not wait where there is a ring. Whether anything was there.
+    pub(super) fn next_ready(&mut self, take: &mut dyn FnMut(&[Frame<'_>])) -> Result<bool, LiveError> {
+        match self {
+            Self::Ring(ring) => Ok(ring.next_ready(take)),
+            Self::Portable(portable) => Ok(portable.next_batch(take)? == Came::Frames),
+        }
+    }
+
+    /// Errors: what became of the interface, as when it went down.
+    pub(super) fn check(&self) -> Result<(), LiveError> {
+        match self {
+            Self::Ring(ring) => ring.check(),
+            Self::Portable(_) => Ok(()),
         }
     }
 

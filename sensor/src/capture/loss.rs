@@ -25,6 +25,11 @@ pub(super) struct LossWatch {
 }
 
 impl LossWatch {
+    /// Whether nothing came and nothing was lost since the last window ended.
+    pub(super) fn is_settled(&self) -> bool {
+        self.seen == 0 && self.lost == 0
+    }
+
     /// Notes what came and what was lost since the last call. At the end of a window: whether too much was.
     pub(super) fn note(&mut self, at: Timestamp, seen: u64, lost: u64) -> Option<Option<Blind>> {
         self.seen += seen;

@@ -18,22 +18,29 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
     io,
     net::SocketAddr,
+    os::fd::{AsFd, BorrowedFd},
     sync::{Arc, Mutex, PoisonError},
 };
 use sys::{Geometry, Ring};
 
-/// What a block holds: some 500 packets of 512 bytes, and one whole of the largest (64 KiB by segmentation offload).
-const BLOCK_BYTES: u32 = 128 << 10;
+/// What a block of a ring of some size holds: some 200 packets of 512 bytes.
+const BLOCK_BYTES: usize = 128 << 10;
+/// The same of a small ring, so that one block is filled while others are read.
+const SMALL_BLOCK_BYTES: usize = 32 << 10;
+/// The kernel's headers in a block, before the frame in it: one packet of the largest size has to fit.
+const BLOCK_OVERHEAD: usize = 512;
 /// How long a packet waits at most until its block is handed over. A quarter of it would cost four times the wake-ups
 /// under little load, and a decision takes longer than this anyway.
 const RETIRE_MS: u32 = 4;
+/// The same of a small ring: there are many of these, and the kernel looks at each that often.
+const SMALL_RETIRE_MS: u32 = 10;
 /// How long `next` waits on a silent interface: half of the interval at which evidence is cut.
 const WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 /// What a ring is to be like.
 #[derive(Debug, Clone)]
 pub struct RingOptions {
-    /// Memory shared with the kernel, rounded up to whole blocks of 128 KiB.
+    /// Memory shared with the kernel, rounded up to whole blocks.
     pub bytes: usize,
     /// Bytes of each frame that are of use; the rest is not copied.
     pub snap_length: u32,
@@ -57,6 +64,20 @@ impl Default for RingOptions {
     fn default() -> Self {
         Self { bytes: 4 << 20, snap_length: 512, promiscuous: false, filter: Filter::default() }
     }
+}
+
+/// How a ring is divided: into at least two blocks, each of which holds a whole frame as far as it is of use.
+fn geometry(options: &RingOptions) -> io::Result<Geometry> {
+    let is_small = options.bytes < 8 * BLOCK_BYTES;
+    let block = if is_small { SMALL_BLOCK_BYTES } else { BLOCK_BYTES };
+    let frame = usize::try_from(options.snap_length).map_err(io::Error::other)? + BLOCK_OVERHEAD;
+    let block = block.max(frame.next_power_of_two());
+    let blocks = options.bytes.div_ceil(block).max(2);
+    Ok(Geometry {
+        block_bytes: u32::try_from(block).map_err(io::Error::other)?,
+        blocks: u32::try_from(blocks).map_err(io::Error::other)?,
+        retire_ms: if is_small { SMALL_RETIRE_MS } else { RETIRE_MS },
+    })
 }
 
 /// The rings of one interface among which the kernel shares what comes, by the hash of the flow. Clones are the same
@@ -127,9 +148,7 @@ impl RingSource {
     ) -> Result<Self, LiveError> {
         let program = options.program(&interface, uplinks)?;
         let opened = (|| {
-            let bytes = options.bytes.div_ceil(BLOCK_BYTES as usize).max(2);
-            let blocks = u32::try_from(bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-            let ring = Ring::new(Geometry { block_bytes: BLOCK_BYTES, blocks, retire_ms: RETIRE_MS })?;
+            let ring = Ring::new(geometry(&options)?)?;
             ring.filter(&program)?;
             ring.bind(interface.index)?;
             if options.promiscuous {
@@ -188,7 +207,7 @@ impl RingSource {
     }
 
     /// Gives what the blocks hold that are ours, at most a batch out of one of them. Whether there was anything.
-    fn give(&mut self, take: &mut dyn FnMut(&[Frame<'_>])) -> bool {
+    pub(super) fn next_ready(&mut self, take: &mut dyn FnMut(&[Frame<'_>])) -> bool {
         let link = self.interface.link;
         loop {
             let (mut packets, mut count) = ([const { None }; BATCH], 0);
@@ -225,9 +244,20 @@ impl RingSource {
         }
         let [waited] = waiting;
         if waited.revents().intersects(PollFlags::ERR | PollFlags::HUP) {
-            self.ring.take_error().map_err(|error| self.interface.failed(error))?;
+            self.check()?;
         }
         Ok(())
+    }
+
+    /// Errors: what became of the interface, as when it went down.
+    pub(super) fn check(&self) -> Result<(), LiveError> {
+        self.ring.take_error().map_err(|error| self.interface.failed(error))
+    }
+}
+
+impl AsFd for RingSource {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
     }
 }
 
@@ -252,11 +282,11 @@ impl FrameSource for RingSource {
     }
 
     fn next_batch(&mut self, take: &mut dyn FnMut(&[Frame<'_>])) -> Result<Came, LiveError> {
-        if self.give(take) {
+        if self.next_ready(take) {
             return Ok(Came::Frames);
         }
         self.wait()?;
-        Ok(if self.give(take) { Came::Frames } else { Came::Quiet })
+        Ok(if self.next_ready(take) { Came::Frames } else { Came::Quiet })
     }
 
     fn dropped(&mut self) -> Option<u64> {

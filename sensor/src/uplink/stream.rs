@@ -1,5 +1,5 @@
 use super::Retained;
-use crate::capture::{now, own_of};
+use crate::capture::{WatchedInterfaces, now};
 use anyhow::Context as _;
 use netguard_core::{evidence, net::Prefix, time::Timestamp};
 use netguard_daemon::{
@@ -86,8 +86,9 @@ impl UplinkMetrics {
 pub struct Uplink {
     endpoints: Endpoints,
     identity: watch::Receiver<Arc<Identity>>,
+    watched: watch::Receiver<WatchedInterfaces>,
+    /// As last told of.
     networks: Vec<Prefix>,
-    interfaces: Vec<String>,
     epoch: u64,
     retained: Retained,
     losses: BTreeMap<String, u64>,
@@ -104,16 +105,15 @@ impl Uplink {
     pub fn new(
         endpoints: Endpoints,
         identity: watch::Receiver<Arc<Identity>>,
-        networks: Vec<Prefix>,
-        interfaces: Vec<String>,
+        watched: watch::Receiver<WatchedInterfaces>,
         dropped: Dropped,
         metrics: UplinkMetrics,
     ) -> Self {
         Self {
             endpoints,
             identity,
-            networks,
-            interfaces,
+            networks: Vec::new(),
+            watched,
             // Zero means "no epoch" to nobody, but random is never twice the same.
             epoch: rand::random::<u64>().max(1),
             retained: Retained::new(),
@@ -223,13 +223,12 @@ impl Uplink {
         }
     }
 
-    /// Takes the networks the interfaces have now; whether they changed. An interface that is away keeps its own.
+    /// Takes the networks the interfaces have now; whether they changed.
     fn look_at_networks(&mut self) -> bool {
-        let names: Vec<_> = self.interfaces.iter().map(String::as_str).collect();
-        let Ok(own) = own_of(&names) else { return false };
-        let changed = !own.networks.is_empty() && own.networks != self.networks;
+        let watched = self.watched.borrow();
+        let changed = !watched.own.networks.is_empty() && watched.own.networks != self.networks;
         if changed {
-            self.networks = own.networks;
+            self.networks.clone_from(&watched.own.networks);
         }
         changed
     }
@@ -295,7 +294,7 @@ impl Uplink {
             epoch: self.epoch,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             networks: self.networks.iter().copied().map(Into::into).collect(),
-            interfaces: self.interfaces.clone(),
+            interfaces: self.watched.borrow().interfaces.clone(),
             conditions: self.holding(),
         }
     }

@@ -1,0 +1,524 @@
+//! A capture thread: frames of all interfaces it was given, through one pipeline, cuts to the uplink.
+//!
+//! Invariants: it never waits for the network or a lock; when the uplink cannot take a cut, the cut is kept and merged
+//! with the next one, and what had to go is counted. It sleeps while nothing comes and nothing is due.
+
+use super::{
+    BATCH, Frame, FrameSource as _,
+    clock::now,
+    duplicates::Duplicates,
+    live::{LiveError, LiveSource},
+    loss::{Blind, LossWatch},
+    metrics::{CaptureMetrics, InterfaceLabel},
+    threads::Recording,
+    wake::Wake,
+};
+use crate::{
+    pipeline::{FLUSH_INTERVAL, Pipeline},
+    records::{Batch, Record},
+    uplink::Cut,
+};
+use netguard_core::{
+    evidence::{EvidenceRecord, Own, OwnNetworks},
+    time::Timestamp,
+};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::{
+    net::SocketAddr,
+    os::fd::AsFd as _,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc as std_mpsc,
+    },
+    time::Duration,
+};
+use tokio::sync::mpsc;
+
+/// Subjects that wait for a slow uplink; more are dropped and counted. Few enough to be searched through.
+const MAX_PENDING: usize = 1024;
+/// Batches taken of one interface before the others have their turn: about a block.
+const TURN: usize = 8;
+/// The longest sleep. Commands and the end wake it, so this is only for what nobody thought of.
+const SLEEP: Duration = Duration::from_secs(5);
+/// Batches taken of a ring that another one replaces: the most that the largest holds, at the least a frame takes.
+const MAX_REST: usize = (64 << 20) / 128 / BATCH;
+/// Marks the id of a ring that is being replaced.
+const RETIRED: u32 = 1 << 31;
+/// How often it is looked whether a loss is over while nothing comes.
+const SETTLE_EVERY: Duration = Duration::from_secs(1);
+
+/// What the supervisor wants of a worker.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Takes frames of an interface; in the place of another source with the same id, if there is one.
+    Watch(Box<Watched>),
+    Forget(u32),
+    Own(Own),
+    LeaveOut(Arc<[SocketAddr]>),
+}
+
+/// What a worker has to say to the supervisor.
+#[derive(Debug)]
+pub(super) enum Report {
+    /// An interface gives no more frames.
+    Gone { id: u32, error: LiveError },
+    /// No longer read: closing it takes longer than frames may wait.
+    Done(Box<LiveSource>),
+}
+
+/// An interface of which frames are taken.
+#[derive(Debug)]
+pub(super) struct Watched {
+    /// The same for all rings of an interface; never that of another one.
+    pub(super) id: u32,
+    label: InterfaceLabel,
+    /// By its name, not by a pattern.
+    is_named: bool,
+    source: LiveSource,
+    /// What the open source dropped so far.
+    kernel_dropped: u64,
+    watch: LossWatch,
+    is_blind: bool,
+    /// Frames and bytes that the metrics do not know of.
+    frames: u64,
+    bytes: u64,
+    is_ready: bool,
+}
+
+impl Watched {
+    pub(super) fn new(id: u32, name: &str, is_named: bool, source: LiveSource) -> Self {
+        Self {
+            id,
+            label: InterfaceLabel { interface: name.to_owned() },
+            is_named,
+            source,
+            kernel_dropped: 0,
+            watch: LossWatch::default(),
+            is_blind: false,
+            frames: 0,
+            bytes: 0,
+            is_ready: true,
+        }
+    }
+}
+
+/// What a worker shares with the rest of the capture.
+#[derive(Debug)]
+pub(super) struct Connections {
+    pub(super) commands: std_mpsc::Receiver<Command>,
+    /// Wakes the worker.
+    pub(super) wake: Wake,
+    pub(super) reports: std_mpsc::Sender<Report>,
+    /// Wakes whoever reads the reports.
+    pub(super) wake_supervisor: Wake,
+    pub(super) cuts: mpsc::Sender<Cut>,
+    pub(super) recording: Option<Recording>,
+    pub(super) stop: Arc<AtomicBool>,
+    pub(super) metrics: CaptureMetrics,
+}
+
+#[derive(Debug)]
+pub(super) struct Worker {
+    /// Among all capture threads.
+    number: usize,
+    connections: Connections,
+    pipeline: Pipeline,
+    watched: Vec<Watched>,
+    duplicates: Duplicates,
+    /// Packets that another interface had shown already, since the last flush.
+    repeated: u64,
+    /// As last added to the gauge that all workers share.
+    flows: i64,
+    pending: Vec<EvidenceRecord>,
+    /// Losses the uplink has not been told of.
+    losses: Vec<(&'static str, u64)>,
+    dropped: u64,
+    /// The conditions that the uplink was last told of.
+    told: Vec<&'static str>,
+    /// None: nothing is due before another frame comes.
+    flush_at: Option<Timestamp>,
+}
+
+impl Worker {
+    pub(super) fn new(number: usize, connections: Connections, pipeline: Pipeline, seed: u64) -> Self {
+        Self {
+            number,
+            connections,
+            pipeline,
+            watched: Vec::new(),
+            duplicates: Duplicates::new(seed),
+            repeated: 0,
+            flows: 0,
+            pending: Vec::new(),
+            losses: Vec::new(),
+            dropped: 0,
+            told: Vec::new(),
+            flush_at: None,
+        }
+    }
+
+    /// Works until told to stop.
+    pub(super) fn run(mut self) {
+        while !self.connections.stop.load(Ordering::Relaxed) {
+            self.wait();
+            self.obey();
+            let came = self.read();
+            let at = now();
+            if came {
+                self.flush_at.get_or_insert_with(|| at.saturating_add(FLUSH_INTERVAL));
+            }
+            if self.flush_at.is_some_and(|due| at >= due) {
+                self.on_time(at);
+            } else if self.pipeline.is_hot() {
+                let records = self.pipeline.flush_hot(at);
+                self.record(at, &records);
+                self.cut(at, records, Vec::new());
+            }
+        }
+        let at = now();
+        self.note_drops(at);
+        self.flush(at);
+        self.record_the_rest();
+    }
+
+    /// The end: flows that go on are recorded as far as they are known. Tries that still wait prove nothing.
+    fn record_the_rest(&mut self) {
+        if self.connections.recording.is_some() {
+            let _ = self.pipeline.finish();
+            self.record(now(), &[]);
+        }
+    }
+
+    /// Hands over what other tools want to know, if any do.
+    fn record(&mut self, at: Timestamp, evidence: &[EvidenceRecord]) {
+        let Some(recording) = &self.connections.recording else { return };
+        let flows = self.pipeline.take_flows().into_iter().map(Record::of_flow);
+        let evidence = evidence.iter().filter(|_| recording.evidence);
+        let evidence = evidence.map(|record| Record::Evidence(at, Box::new(record.clone())));
+        let records: Vec<_> = flows.chain(evidence).collect();
+        if records.is_empty() {
+            return;
+        }
+        // A flow may pass several interfaces, and counts once: `any`, as in other tools.
+        let interface = match self.watched.as_slice() {
+            [only] => only.label.interface.as_str().into(),
+            _ => "any".into(),
+        };
+        let lost = recording.queue.offer(Batch { from: self.number, interface, records });
+        if lost > 0 {
+            self.connections.metrics.dropped.count_many("records", "queue_full", lost);
+            add(&mut self.losses, "records.queue_full", lost);
+        }
+    }
+
+    /// Sleeps until a frame comes, a command does, or something is due; not at all while a source had more than its turn.
+    fn wait(&mut self) {
+        let is_busy = self.watched.iter().any(|watched| watched.is_ready || watched.source.ring().is_none());
+        let due = self.flush_at.map_or(SLEEP, |due| due.since(now()).min(SLEEP));
+        let timeout = Timespec::try_from(if is_busy { Duration::ZERO } else { due }).ok();
+        let mut waiting = Vec::with_capacity(self.watched.len() + 1);
+        waiting.push(PollFd::from_borrowed_fd(self.connections.wake.as_fd(), PollFlags::IN));
+        let rings = self.watched.iter().filter_map(|watched| watched.source.ring());
+        waiting.extend(rings.map(|ring| PollFd::from_borrowed_fd(ring, PollFlags::IN | PollFlags::ERR)));
+        if poll(&mut waiting, timeout.as_ref()).is_err() {
+            // Interrupted: everything is looked at, which is never wrong.
+            return self.watched.iter_mut().for_each(|watched| watched.is_ready = true);
+        }
+        let mut seen = waiting.iter().skip(1).map(PollFd::revents).collect::<Vec<_>>().into_iter();
+        drop(waiting);
+        let mut failed = Vec::new();
+        for watched in &mut self.watched {
+            if watched.source.ring().is_none() {
+                watched.is_ready = true;
+                continue;
+            }
+            let events = seen.next().unwrap_or(PollFlags::empty());
+            watched.is_ready |= events.contains(PollFlags::IN);
+            if events.intersects(PollFlags::ERR | PollFlags::HUP)
+                && let Err(error) = watched.source.check()
+            {
+                failed.push((watched.id, error));
+            }
+        }
+        failed.into_iter().for_each(|(id, error)| self.lose(id, error));
+    }
+
+    /// Carries out what the supervisor wants.
+    fn obey(&mut self) {
+        // First: what is asked for meanwhile wakes again.
+        self.connections.wake.calm();
+        let mut failed = Vec::new();
+        while let Ok(command) = self.connections.commands.try_recv() {
+            match command {
+                Command::Watch(new) => self.watch(*new),
+                Command::Forget(id) => self.forget(id),
+                Command::Own(own) => self.pipeline.set_own(OwnNetworks::Known(own)),
+                Command::LeaveOut(uplinks) => {
+                    for watched in &mut self.watched {
+                        if let Err(error) = watched.source.leave_out(&uplinks) {
+                            failed.push((watched.id, error));
+                        }
+                    }
+                }
+            }
+        }
+        failed.into_iter().for_each(|(id, error)| self.lose(id, error));
+    }
+
+    /// Takes frames of another interface, or of the same by another ring.
+    fn watch(&mut self, new: Watched) {
+        let Some(known) = self.watched.iter_mut().find(|known| known.id == new.id) else {
+            return self.watched.push(new);
+        };
+        let mut old = std::mem::replace(&mut known.source, new.source);
+        let kernel_dropped = std::mem::take(&mut known.kernel_dropped);
+        // What both rings have counts once, by the marked id.
+        let mut intake = Intake { pipeline: &mut self.pipeline, repeated: &mut self.repeated };
+        let id = known.id | RETIRED;
+        let mut take = |batch: &[Frame<'_>]| {
+            known.frames += batch.len() as u64;
+            known.bytes += lengths(batch);
+            intake.take(batch, Some((&mut self.duplicates, id)));
+        };
+        // At most a ring full: what comes later is the other ring's.
+        for _ in 0..MAX_REST {
+            if !matches!(old.next_ready(&mut take), Ok(true)) {
+                break;
+            }
+        }
+        self.give_up(old, kernel_dropped);
+    }
+
+    /// Takes what is there, each interface its turn. Whether anything was.
+    fn read(&mut self) -> bool {
+        let mut intake = Intake { pipeline: &mut self.pipeline, repeated: &mut self.repeated };
+        // A host with one watched interface sees every packet once, but for its loopback.
+        let is_only = self.watched.len() == 1;
+        let (mut came, mut failed) = (false, Vec::new());
+        for watched in &mut self.watched {
+            if !std::mem::take(&mut watched.is_ready) {
+                continue;
+            }
+            let Watched { id, source, frames, bytes, is_ready, .. } = watched;
+            let mut take = |batch: &[Frame<'_>]| {
+                *frames += batch.len() as u64;
+                *bytes += lengths(batch);
+                intake.take(batch, (!is_only).then_some((&mut self.duplicates, *id)));
+            };
+            for turn in 1..=TURN {
+                match source.next_ready(&mut take) {
+                    Ok(true) => {
+                        came = true;
+                        *is_ready = turn == TURN;
+                    }
+                    Ok(false) => break,
+                    Err(error) => {
+                        failed.push((*id, error));
+                        break;
+                    }
+                }
+            }
+        }
+        failed.into_iter().for_each(|(id, error)| self.lose(id, error));
+        came
+    }
+
+    /// Everything that is due every [`FLUSH_INTERVAL`] while something happens.
+    fn on_time(&mut self, at: Timestamp) {
+        self.note_drops(at);
+        let is_quiet = self.flush(at);
+        let soon = at.saturating_add(FLUSH_INTERVAL);
+        self.flush_at =
+            if is_quiet { self.pipeline.next_deadline().map(|due| due.max(soon)) } else { Some(soon) };
+        if self.watched.iter().any(|watched| watched.is_blind || !watched.watch.is_settled()) {
+            let settle = at.saturating_add(SETTLE_EVERY);
+            self.flush_at = Some(self.flush_at.map_or(settle, |due| due.min(settle)));
+        }
+    }
+
+    fn lose(&mut self, id: u32, error: LiveError) {
+        self.forget(id);
+        self.report(Report::Gone { id, error });
+    }
+
+    fn report(&self, report: Report) {
+        // The supervisor goes only when everybody does.
+        let _ = self.connections.reports.send(report);
+        self.connections.wake_supervisor.wake();
+    }
+
+    /// What was dropped since the last look is counted.
+    fn give_up(&mut self, mut source: LiveSource, known: u64) {
+        let lost = source.dropped().unwrap_or(0).saturating_sub(known);
+        self.lost(lost);
+        self.report(Report::Done(Box::new(source)));
+    }
+
+    fn forget(&mut self, id: u32) {
+        let Some(at) = self.watched.iter().position(|watched| watched.id == id) else { return };
+        let mut watched = self.watched.swap_remove(at);
+        self.connections.metrics.count(&mut watched);
+        if !watched.is_named {
+            self.connections.metrics.forget(&watched.label);
+        } else if watched.is_blind {
+            self.connections.metrics.blind.get_or_create(&watched.label).set(0);
+        }
+        self.give_up(watched.source, watched.kernel_dropped);
+    }
+
+    fn lost(&mut self, count: u64) {
+        if count > 0 {
+            self.connections.metrics.dropped.count_many("capture", "kernel", count);
+            add(&mut self.losses, "capture.kernel", count);
+        }
+    }
+
+    /// Counts what came and what the kernel dropped, and says so when it is too much.
+    fn note_drops(&mut self, at: Timestamp) {
+        let mut all_lost = 0;
+        for watched in &mut self.watched {
+            if watched.frames == 0 && watched.watch.is_settled() && !watched.is_blind {
+                // Nothing is dropped where nothing comes.
+                continue;
+            }
+            let total = watched.source.dropped().unwrap_or(0);
+            let lost = total.saturating_sub(watched.kernel_dropped);
+            watched.kernel_dropped = total;
+            all_lost += lost;
+            let verdict = watched.watch.note(at, watched.frames, lost);
+            self.connections.metrics.count(watched);
+            let Some(verdict) = verdict else { continue };
+            watched.is_blind = verdict.is_some();
+            self.connections.metrics.blind.get_or_create(&watched.label).set(i64::from(watched.is_blind));
+            if let Some(Blind { lost, of }) = verdict {
+                tracing::warn!(
+                    interface = %watched.label.interface,
+                    lost,
+                    of,
+                    "the kernel drops frames faster than they are read: raise `capture.workers` or `capture.ring_mib`"
+                );
+            }
+        }
+        self.lost(all_lost);
+    }
+
+    /// Whether there was nothing to tell.
+    fn flush(&mut self, at: Timestamp) -> bool {
+        let records = self.pipeline.flush(at);
+        self.record(at, &records);
+        let is_quiet = records.is_empty();
+        let flows = i64::try_from(self.pipeline.flows()).unwrap_or(i64::MAX);
+        let before = std::mem::replace(&mut self.flows, flows);
+        let metrics = &self.connections.metrics;
+        metrics.flows.inc_by(flows - before);
+        let repeated = std::mem::take(&mut self.repeated);
+        if repeated > 0 {
+            metrics.dropped.count_many("capture", "repeated", repeated);
+        }
+        let mut losses = Vec::new();
+        for (name, count, is_loss) in self.pipeline.take_counts() {
+            let (stage, reason) = name.split_once('.').unwrap_or(("pipeline", name));
+            metrics.dropped.count_many(stage, reason, count);
+            if is_loss {
+                losses.push((name, count));
+            }
+        }
+        self.cut(at, records, losses);
+        is_quiet && self.pending.is_empty() && self.losses.is_empty()
+    }
+
+    /// Hands over what was cut, or keeps it for the next time.
+    fn cut(&mut self, at: Timestamp, records: Vec<EvidenceRecord>, mut losses: Vec<(&'static str, u64)>) {
+        // A batch holds one record a subject: what a slow uplink left here is added to.
+        if self.pending.is_empty() {
+            self.pending = records;
+        } else {
+            records.into_iter().for_each(|record| self.add(record));
+        }
+        let conditions = self.conditions();
+        if self.pending.is_empty() && losses.is_empty() && self.losses.is_empty() && conditions == self.told {
+            return;
+        }
+        match self.connections.cuts.try_reserve() {
+            Ok(permit) => {
+                losses.append(&mut self.losses);
+                if self.dropped > 0 {
+                    self.connections.metrics.dropped.count_many("capture", "uplink_slow", self.dropped);
+                    losses.push(("capture.uplink_slow", std::mem::take(&mut self.dropped)));
+                }
+                let records = std::mem::take(&mut self.pending);
+                permit.send(Cut { at, records, losses, from: self.number, conditions: conditions.clone() });
+                self.told = conditions;
+            }
+            Err(_) => {
+                for (name, count) in losses {
+                    add(&mut self.losses, name, count);
+                }
+            }
+        }
+    }
+
+    /// What this sensor suffers from now.
+    fn conditions(&self) -> Vec<&'static str> {
+        self.watched.iter().any(|watched| watched.is_blind).then_some("capture.blind").into_iter().collect()
+    }
+
+    fn add(&mut self, record: EvidenceRecord) {
+        if let Some(pending) = self.pending.iter_mut().find(|pending| pending.subject == record.subject) {
+            pending.merge(&record);
+        } else if self.pending.len() < MAX_PENDING {
+            self.pending.push(record);
+        } else {
+            self.dropped += 1;
+        }
+    }
+}
+
+/// Where frames go.
+struct Intake<'a> {
+    pipeline: &'a mut Pipeline,
+    repeated: &'a mut u64,
+}
+
+impl Intake<'_> {
+    /// Takes frames in, without those that another interface has shown, where there are others.
+    fn take(&mut self, batch: &[Frame<'_>], others: Option<(&mut Duplicates, u32)>) {
+        let Some((duplicates, id)) = others else {
+            return batch.iter().for_each(|frame| self.pipeline.push(frame));
+        };
+        let mut new = [None; BATCH];
+        let mut count = 0;
+        let unseen = batch.iter().filter(|frame| !duplicates.is_repeated(frame, id));
+        for (slot, frame) in new.iter_mut().zip(unseen) {
+            *slot = Some(frame);
+            count += 1;
+        }
+        *self.repeated += (batch.len() - count) as u64;
+        new.iter().flatten().for_each(|frame| self.pipeline.push(frame));
+    }
+}
+
+/// Bytes on the wire.
+fn lengths(batch: &[Frame<'_>]) -> u64 {
+    batch.iter().map(|frame| u64::from(frame.wire_length)).sum()
+}
+
+impl CaptureMetrics {
+    /// Counts what came of an interface since this was last done.
+    fn count(&self, watched: &mut Watched) {
+        let frames = std::mem::take(&mut watched.frames);
+        if frames > 0 {
+            self.frames.get_or_create(&watched.label).inc_by(frames);
+            self.bytes.get_or_create(&watched.label).inc_by(std::mem::take(&mut watched.bytes));
+        }
+    }
+}
+
+/// Adds to what has to be told with the next cut.
+fn add(losses: &mut Vec<(&'static str, u64)>, name: &'static str, count: u64) {
+    match losses.iter_mut().find(|(known, _)| *known == name) {
+        Some((_, total)) => *total += count,
+        None => losses.push((name, count)),
+    }
+}
