@@ -10,8 +10,9 @@ pub use checksums::ChecksumPolicy;
 use crate::capture::{Checksum, Frame, FrameSource, Next};
 use checksums::Checksums;
 use netguard_core::{
+    application::{ApplicationLimits, Applications, Said, Transaction},
     evidence::{Accumulator, EvidenceLimits, EvidenceRecord, OwnNetworks},
-    flow::{FlowLimits, FlowSummary, FlowTable, Observation, Sink},
+    flow::{EndReason, FlowLimits, FlowSummary, FlowTable, Observation, Sink},
     fragments::{FragmentLimits, Fragments},
     packet::{self, DecodeError, Decoded, MAX_LAYERS, Packet, Transport, martian},
     time::Timestamp,
@@ -32,6 +33,8 @@ pub struct PipelineSettings {
     pub checksums: ChecksumPolicy,
     /// Keep flow events until they are taken.
     pub flow_events: bool,
+    /// Read what flows say, and keep that until it is taken.
+    pub application: Option<ApplicationLimits>,
 }
 
 impl PipelineSettings {
@@ -51,6 +54,7 @@ impl PipelineSettings {
             evidence: EvidenceLimits::default(),
             checksums: ChecksumPolicy::default(),
             flow_events: false,
+            application: None,
         }
     }
 
@@ -66,6 +70,12 @@ impl PipelineSettings {
         share(&mut self.evidence.max_known_sources);
         share(&mut self.evidence.max_services);
         share(&mut self.evidence.max_records);
+        if let Some(limits) = &mut self.application {
+            share(&mut limits.max_dissected);
+            share(&mut limits.max_flows);
+            share(&mut limits.max_buffered);
+            share(&mut limits.max_neighbours);
+        }
         self
     }
 }
@@ -90,6 +100,28 @@ pub struct Pipeline {
 struct Collected {
     evidence: Accumulator,
     flows: Option<Vec<FlowSummary>>,
+    applications: Option<Applications>,
+    said: Transactions,
+}
+
+/// Transactions between two times that they are taken: 100 ms of 650,000 a second.
+const MAX_TRANSACTIONS: usize = 65_536;
+
+/// What was said and not taken yet.
+#[derive(Debug, Default)]
+struct Transactions {
+    kept: Vec<Transaction>,
+    dropped: u64,
+}
+
+impl Transactions {
+    fn keep(&mut self, transaction: Transaction) {
+        if self.kept.len() < MAX_TRANSACTIONS {
+            self.kept.push(transaction);
+        } else {
+            self.dropped += 1;
+        }
+    }
 }
 
 impl Sink for Collected {
@@ -98,8 +130,13 @@ impl Sink for Collected {
     }
 
     fn flow(&mut self, summary: &FlowSummary) {
-        if let Some(flows) = &mut self.flows {
-            flows.push(summary.clone());
+        let Self { flows, applications, said, .. } = self;
+        let application = applications.as_mut().and_then(|applications| match summary.reason {
+            EndReason::Active => applications.get(summary.id).copied(),
+            _ => applications.close(summary.id, summary.end, &mut |transaction| said.keep(transaction)),
+        });
+        if let Some(flows) = flows {
+            flows.push(FlowSummary { application, ..summary.clone() });
         }
     }
 }
@@ -114,6 +151,8 @@ impl Pipeline {
             collected: Collected {
                 evidence: Accumulator::new(settings.own, settings.evidence, settings.seed),
                 flows: settings.flow_events.then(Vec::new),
+                applications: settings.application.map(|limits| Applications::new(limits, settings.seed)),
+                said: Transactions::default(),
             },
             frames: 0,
             bytes: 0,
@@ -131,8 +170,13 @@ impl Pipeline {
         self.bytes += u64::from(frame.wire_length);
         let mut packet = match packet::decode(frame.bytes, frame.link) {
             Ok(Decoded::Packet(packet)) => packet,
-            Ok(Decoded::Arp(_)) => {
+            Ok(Decoded::Arp(arp)) => {
                 self.arp += 1;
+                let Collected { applications, said, .. } = &mut self.collected;
+                // Out of a tunnel anybody may claim anything.
+                if let (Some(applications), None) = (applications, arp.tunnel) {
+                    applications.arp(&arp, frame.at, &mut |transaction| said.keep(transaction));
+                }
                 return;
             }
             Err(error) => return self.count(error),
@@ -161,7 +205,18 @@ impl Pipeline {
             *self.martians.entry(reason).or_default() += 1;
             return;
         }
-        self.table.push(&packet.header, at, &mut self.collected);
+        let place = self.table.push(&packet.header, at, &mut self.collected);
+        let Collected { applications, said, .. } = &mut self.collected;
+        if let (Some(applications), Some(place)) = (applications, place) {
+            let packet = Said {
+                flow: place.flow,
+                from_initiator: place.from_initiator,
+                header: &packet.header,
+                payload: packet.payload,
+                at,
+            };
+            applications.push(&packet, &mut |transaction| said.keep(transaction));
+        }
     }
 
     /// Takes a part of a packet in, and that packet when it was the last part.
@@ -221,6 +276,11 @@ impl Pipeline {
         self.collected.flows.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
+    /// What flows said since it was last asked; empty unless the settings asked for it.
+    pub fn take_transactions(&mut self) -> Vec<Transaction> {
+        std::mem::take(&mut self.collected.said.kept)
+    }
+
     /// Interfaces changed their addresses.
     pub fn set_own(&mut self, own: OwnNetworks) {
         self.collected.evidence.set_own(own);
@@ -267,6 +327,8 @@ impl Pipeline {
             .chain(self.martians.iter().map(|(reason, count)| (*reason, *count, false)))
             .chain(self.table.counts().named())
             .chain(self.collected.evidence.counts().named())
+            .chain(self.collected.applications.iter().flat_map(|applications| applications.counts().named()))
+            .chain([("application.untaken", self.collected.said.dropped, true)])
             .filter(|(_, count, _)| *count > 0)
             .map(|(name, count, loss)| (name, (count, loss)))
             .collect()
@@ -293,6 +355,8 @@ pub enum Output {
     /// The record, and the time at which a live sensor would have sent it.
     Evidence(Timestamp, EvidenceRecord),
     Flow(FlowSummary),
+    /// Before the flow it belongs to.
+    Transaction(Transaction),
 }
 
 /// Runs a capture through a pipeline in the capture's own time, as a live sensor would: a flush every
@@ -335,13 +399,13 @@ pub fn replay<S: FrameSource>(
     };
     let records = pipeline.finish();
     give(pipeline, pipeline.now(), records, &mut each);
-    for flow in pipeline.take_flows() {
-        each(Output::Flow(flow));
-    }
     outcome
 }
 
 fn give(pipeline: &mut Pipeline, at: Timestamp, records: Vec<EvidenceRecord>, each: &mut impl FnMut(Output)) {
+    for transaction in pipeline.take_transactions() {
+        each(Output::Transaction(transaction));
+    }
     for flow in pipeline.take_flows() {
         each(Output::Flow(flow));
     }

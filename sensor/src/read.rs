@@ -64,6 +64,8 @@ pub fn read_file(path: &Path, options: &ReadOptions, out: &mut impl Write) -> an
         let record = match output {
             Output::Evidence(at, record) => Record::Evidence(at, Box::new(record)),
             Output::Flow(summary) => Record::of_flow(summary),
+            // Not asked for.
+            Output::Transaction(_) => return,
         };
         if written.is_ok()
             && selected.contains(&record.record_type())

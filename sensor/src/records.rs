@@ -30,7 +30,7 @@ pub use time::eve_time;
 pub use writer::{RecordWriter, RecordsMetrics};
 pub use zeek::{Conn, ConnLog};
 
-use netguard_core::{evidence::EvidenceRecord, flow::FlowSummary, time::Timestamp};
+use netguard_core::{application::Service, evidence::EvidenceRecord, flow::FlowSummary, time::Timestamp};
 use std::net::IpAddr;
 
 /// Something to be written.
@@ -52,7 +52,8 @@ pub struct FlowRecord {
 impl Record {
     #[must_use]
     pub fn of_flow(summary: FlowSummary) -> Self {
-        Self::Flow(Box::new(FlowRecord { summary, service: None }))
+        let service = summary.application.and_then(|application| application.service);
+        Self::Flow(Box::new(FlowRecord { summary, service: service.map(Service::name) }))
     }
 
     #[must_use]

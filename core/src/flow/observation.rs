@@ -1,5 +1,6 @@
 use super::{ConnState, Dialogue, FlowId, History};
 use crate::{
+    application::Application,
     packet::{TcpFlags, Tuple},
     time::Timestamp,
 };
@@ -144,6 +145,8 @@ pub struct FlowSummary {
     pub conn_state: ConnState,
     pub history: History,
     pub icmp_errors: IcmpErrors,
+    /// What it spoke, where that was asked for; the flow table itself knows no payload.
+    pub application: Option<Application>,
 }
 
 /// Who takes what the table observes.

@@ -460,6 +460,7 @@ fn summary(key: &FlowKey, flow: &Flow, id: FlowId, reason: EndReason) -> FlowSum
         conn_state: flow.conn_state(key.protocol()),
         history: flow.history(key.protocol()),
         icmp_errors: flow.icmp_errors,
+        application: None,
     }
 }
 

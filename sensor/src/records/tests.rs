@@ -32,6 +32,7 @@ fn summary() -> FlowSummary {
         conn_state: ConnState::Sf,
         history: History::default(),
         icmp_errors: IcmpErrors::default(),
+        application: None,
     }
 }
 
