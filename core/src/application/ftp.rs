@@ -11,7 +11,9 @@ use super::{
 pub(super) struct Ftp {
     dialog: Dialog,
     user: Text,
-    /// A password was sent, or a name that may need none.
+    /// A name that is not answered: it may need no password.
+    named: bool,
+    /// A password that is not answered.
     asked: bool,
     wants_tls: bool,
     switch: bool,
@@ -19,11 +21,11 @@ pub(super) struct Ftp {
 
 impl Ftp {
     pub(super) fn read(&mut self, from_initiator: bool, data: &[u8], out: &mut Out<'_>) -> Read {
-        let Self { dialog, user: name, asked, wants_tls, switch } = self;
+        let Self { dialog, user: name, named, asked, wants_tls, switch } = self;
         let (consumed, _) = dialog.each(from_initiator, data, |line| {
             if from_initiator {
                 if let Some(given) = command(line.text, "USER") {
-                    (*name, *asked) = (user(given), true);
+                    (*name, *named) = (user(given), true);
                 } else if command(line.text, "PASS").is_some() {
                     *asked = true;
                 } else if command(line.text, "AUTH").is_some() {
@@ -37,10 +39,12 @@ impl Ftp {
                     return false;
                 }
                 // Logged in; 232 with a security exchange.
-                Some(230 | 232) if std::mem::take(asked) => out.login(Service::Ftp, name, true),
-                Some(530 | 430 | 421) if std::mem::take(asked) => out.login(Service::Ftp, name, false),
-                // Asks for the password.
-                Some(331 | 332) => *asked = false,
+                Some(code @ (230 | 232 | 530 | 430 | 421)) if *asked || *named => {
+                    (*asked, *named) = (false, false);
+                    out.login(Service::Ftp, name, code < 400);
+                }
+                // Asks for the password, which may be on its way.
+                Some(331 | 332) => *named = false,
                 _ => {}
             }
             true

@@ -267,6 +267,15 @@ fn binary(from_initiator: bool, data: &[u8], port: u16) -> Guess {
         // Git's own protocol: a length in hexadecimal, then what is asked for.
         _ if data.get(4..8) == Some(b"git-") => Service::Git,
         _ if port == 53 || dns_over_tcp(data) => Service::Dns,
+        // The begin of a short DNS message: a plain question, of which the name is still to come.
+        (0..=1, _)
+            if e & 0x78 == 0
+                && f & 0x40 == 0
+                && (g, h) == (0, 1)
+                && data.len() < usize::from(u16::from_be_bytes([a, b])) + 2 =>
+        {
+            return Guess::More;
+        }
         _ => return Guess::No,
     };
     Guess::Is(is)
