@@ -135,6 +135,12 @@ fn ipv6_extension_chains_end() {
     );
     let endless: Vec<u8> = [0u8, 0, 0, 0, 0, 0, 0, 0].repeat(200);
     assert_eq!(header(&ipv6(0, &endless, &udp), LinkType::RawIp), Err(DecodeError::TooDeep));
+    // A jumbogram says 0, and its length in an option; a route of the abandoned type 0 is stepped over.
+    let mut jumbo = ipv6(0, &[17, 0, 0xc2, 4, 0, 1, 0, 8], &udp);
+    jumbo[4..6].fill(0);
+    for packet in [jumbo, ipv6(43, &[17, 0, 0, 0, 0, 0, 0, 0], &udp)] {
+        assert!(matches!(header(&packet, LinkType::RawIp).unwrap().transport, Transport::Udp(_)));
+    }
     // An atomic fragment is whole; a later one has no ports.
     let atomic = ipv6(44, &[17, 0, 0, 0, 0, 0, 0, 1], &udp);
     assert!(matches!(header(&atomic, LinkType::RawIp).unwrap().transport, Transport::Udp(_)));

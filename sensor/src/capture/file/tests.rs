@@ -214,3 +214,43 @@ proptest! {
         prop_assert!(frames.windows(2).all(|pair| pair[0].0 <= pair[1].0));
     }
 }
+
+/// A file whose clock was set back ten years goes on, its distances kept; offsets of interfaces are added in both byte
+/// orders; a tail that is cut off is told with its offset, and what stands before it is given.
+#[test]
+fn times_that_go_back_offsets_and_cut_tails_of_pcapng() {
+    let ten_years = 10 * 365 * 24 * 3_600;
+    let plain = Flavour { big_endian: false, nanoseconds: false };
+    let seconds = [SECOND, SECOND - ten_years, SECOND - ten_years + 7];
+    let file = pcap(plain, &seconds.map(|second| (second, 0, &b"abc"[..])));
+    let (frames, end) = read(&file);
+    end.unwrap();
+    let start = u64::from(SECOND) * 1_000_000;
+    assert_eq!(frames.iter().map(|frame| frame.0 - start).collect::<Vec<_>>(), [0, 0, 7_000_000]);
+
+    for big in [false, true] {
+        let offset = if big { 100_i64.to_be_bytes() } else { 100_i64.to_le_bytes() };
+        let options = [&short(14, big)[..], &short(8, big), &offset, &[0; 4]].concat();
+        let mut file = [section(big), interface(1, &options, big)].concat();
+        file.extend(packet(0, 5_000_000, b"abcd", big));
+        let at = file.len();
+        file.extend(packet(0, 6_000_000, b"abcd", big));
+        for missing in 1..36 {
+            let (frames, end) = read(&file[..file.len() - missing]);
+            assert_eq!(frames, [(105_000_000, LinkType::Ethernet, b"abcd".to_vec())], "{big}");
+            assert_eq!(
+                end.unwrap_err().to_string(),
+                format!(
+                    "cut off at offset {at}: {} more bytes should follow",
+                    if missing > 28 { missing - 28 } else { missing }
+                )
+            );
+        }
+        // A simple packet block is cut to what its interface takes.
+        let snapped = block(1, &[&short(1, big)[..], &[0, 0], &number(4, big)].concat(), big);
+        let simple = block(3, &[&number(60, big)[..], b"abcd"].concat(), big);
+        let (frames, end) = read(&[section(big), snapped, simple].concat());
+        end.unwrap();
+        assert_eq!(frames[0].2, b"abcd");
+    }
+}
