@@ -2,6 +2,7 @@
 
 pub mod capture;
 pub mod engine;
+pub mod flood;
 pub mod gate;
 pub mod judge;
 
@@ -20,6 +21,8 @@ pub struct BenchArgs {
 pub enum BenchPart {
     /// Packets a second that the sensor's engine takes in from memory, on one core, beside the floor that memory sets.
     Engine(engine::EngineArgs),
+    /// Millions of invented five-tuples with real attackers among them: memory, sight, cost.
+    Flood(flood::FloodArgs),
     /// Live capture over a veth pair: frames lost, and what one costs beside a bare reader.
     Capture(capture::CaptureArgs),
     /// Records a second that one judge takes in, on one core.
@@ -64,6 +67,7 @@ struct GateResult {
 pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     match &args.part {
         BenchPart::Engine(args) => engine::run(args),
+        BenchPart::Flood(args) => flood::run(args),
         BenchPart::Capture(args) => capture::run(args),
         BenchPart::Judge { records, json } => run_judge(*records, *json),
         BenchPart::Gate { entries, requests, json, write } => {

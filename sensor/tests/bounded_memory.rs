@@ -1,6 +1,6 @@
 //! A flood of spoofed sources: memory stays within its bound, every loss is counted, and what is real is still seen.
 //!
-//! `NETGUARD_FLOOD=10000000` makes it the full measure; docs/benchmarks.md has the command and its result.
+//! `NETGUARD_FLOOD=10000000` makes it ten million; `netguard-lab bench flood` measures more.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test: a panic is its report")]
 
 use netguard_core::{evidence::Fact, packet::LinkType, subject::Subject, time::Timestamp};

@@ -6,7 +6,7 @@
 
 use super::{floor, image::Image};
 use crate::bench::capture::threads;
-use netguard_core::time::Timestamp;
+use netguard_core::{evidence::EvidenceRecord, time::Timestamp};
 use netguard_sensor::pipeline::{FLUSH_INTERVAL, Pipeline, PipelineSettings};
 use std::{hint::black_box, time::Duration};
 
@@ -76,8 +76,8 @@ pub fn run(image: &Image, settings: &PipelineSettings, rounds: u8) -> anyhow::Re
 
 /// A pipeline that is driven as a capture thread drives it.
 #[derive(Debug)]
-struct Engine {
-    pipeline: Pipeline,
+pub(in crate::bench) struct Engine {
+    pub(in crate::bench) pipeline: Pipeline,
     /// How much later than recorded this round's frames come.
     later: Duration,
     flush_at: Option<Timestamp>,
@@ -86,7 +86,7 @@ struct Engine {
 }
 
 impl Engine {
-    fn new(settings: PipelineSettings) -> Self {
+    pub(in crate::bench) fn new(settings: PipelineSettings) -> Self {
         Self {
             pipeline: Pipeline::new(settings),
             later: Duration::ZERO,
@@ -96,9 +96,21 @@ impl Engine {
         }
     }
 
-    fn round(&mut self, image: &Image) {
+    /// All frames once more, as if they came right after those of the round before.
+    pub(in crate::bench) fn round(&mut self, image: &Image) {
+        self.take(image, self.later, |records| drop(black_box(records)));
+        self.later += image.span() + PAUSE;
+    }
+
+    /// All frames, so much later than recorded; `each` gets what would go to the uplink.
+    pub(in crate::bench) fn take(
+        &mut self,
+        image: &Image,
+        later: Duration,
+        mut each: impl FnMut(Vec<EvidenceRecord>),
+    ) {
         let mut counted = allocations();
-        for frame in black_box(image).walk(self.later) {
+        for frame in black_box(image).walk(later) {
             self.pipeline.push(&frame);
             let due = *self.flush_at.get_or_insert_with(|| frame.at.saturating_add(FLUSH_INTERVAL));
             if frame.at < due && !self.pipeline.is_hot() {
@@ -113,13 +125,12 @@ impl Engine {
                 self.pipeline.flush_hot(frame.at)
             };
             self.most_flows = self.most_flows.max(self.pipeline.flows());
-            drop(black_box(records));
+            each(records);
             counted = allocations();
             self.allocations.giving += counted - taken;
         }
         self.allocations.taking += allocations() - counted;
         self.most_flows = self.most_flows.max(self.pipeline.flows());
-        self.later += image.span() + PAUSE;
     }
 }
 
@@ -130,7 +141,7 @@ fn allocations() -> u64 {
 }
 
 /// Processor time of this thread for some work.
-fn time<T>(work: impl FnOnce() -> T) -> Duration {
+pub(in crate::bench) fn time<T>(work: impl FnOnce() -> T) -> Duration {
     let begin = threads::used();
     black_box(work());
     threads::used().saturating_sub(begin)

@@ -3,8 +3,9 @@
 //! Two-way conversations of a few heavy talkers and many small ones; in the adversarial mix spoofed SYNs and a scan
 //! between them. Invariant: a seed gives the same bytes on every machine.
 
+pub(in crate::bench) mod connection;
 mod content;
-mod frame;
+pub(in crate::bench) mod frame;
 mod hostile;
 mod talk;
 
@@ -48,9 +49,9 @@ const PACKETS_EACH: u32 = 70;
 /// How fast the packets follow each other: somewhat more than a gigabit of them.
 const PACKETS_PER_SECOND: u32 = 300_000;
 /// 2023-11-14T22:13:20Z; when the packets begin.
-const BEGIN: Timestamp = Timestamp::from_secs(1_700_000_000);
+pub(in crate::bench) const BEGIN: Timestamp = Timestamp::from_secs(1_700_000_000);
 /// The servers: as many with IPv4, 10.20.0.0/16, as with IPv6, fd00:20::/64. All of them are ours.
-const SERVERS: u8 = 64;
+pub(in crate::bench) const SERVERS: u8 = 64;
 const CLIENTS: usize = 6_000;
 /// Bytes of the average frame, somewhat more: what is set aside before the frames are made.
 const FRAME_BYTES: usize = 900;
@@ -238,7 +239,8 @@ fn client(number: usize, dice: &mut Dice) -> (IpAddr, bool) {
     }
 }
 
-fn server(number: u8, is_v6: bool) -> IpAddr {
+/// One of the servers.
+pub(in crate::bench) fn server(number: u8, is_v6: bool) -> IpAddr {
     if is_v6 {
         IpAddr::V6(Ipv6Addr::new(0xfd00, 0x20, 0, 0, 0, 0, 0, 1 + u16::from(number)))
     } else {

@@ -4,41 +4,42 @@ use std::net::IpAddr;
 
 /// One end of a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct End {
-    pub(super) address: IpAddr,
-    pub(super) port: u16,
+pub(in crate::bench) struct End {
+    pub(in crate::bench) address: IpAddr,
+    pub(in crate::bench) port: u16,
 }
 
 /// RFC 9293 section 3.1.
-pub(super) const FIN: u8 = 0x01;
-pub(super) const SYN: u8 = 0x02;
-pub(super) const RST: u8 = 0x04;
-pub(super) const PSH: u8 = 0x08;
-pub(super) const ACK: u8 = 0x10;
+pub(in crate::bench) const FIN: u8 = 0x01;
+pub(in crate::bench) const SYN: u8 = 0x02;
+pub(in crate::bench) const RST: u8 = 0x04;
+pub(in crate::bench) const PSH: u8 = 0x08;
+pub(in crate::bench) const ACK: u8 = 0x10;
 
 /// What a TCP segment says besides its ports.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Segment {
-    pub(super) flags: u8,
-    pub(super) sequence: u32,
-    pub(super) acknowledgement: u32,
+pub(in crate::bench) struct Segment {
+    pub(in crate::bench) flags: u8,
+    pub(in crate::bench) sequence: u32,
+    pub(in crate::bench) acknowledgement: u32,
     /// A multiple of four bytes.
-    pub(super) options: &'static [u8],
+    pub(in crate::bench) options: &'static [u8],
 }
 
 /// What Linux sends with a SYN: MSS 1,460, SACK permitted, timestamps, window scale 7.
-pub(super) const LINUX_OPTIONS: &[u8] =
+pub(in crate::bench) const LINUX_OPTIONS: &[u8] =
     &[2, 4, 5, 0xb4, 4, 2, 8, 10, 0x3a, 0x11, 0x20, 0x05, 0, 0, 0, 0, 1, 3, 3, 7];
 /// What nmap sends with a SYN.
-pub(super) const SCANNER_OPTIONS: &[u8] = &[2, 4, 5, 0xb4];
+pub(in crate::bench) const SCANNER_OPTIONS: &[u8] = &[2, 4, 5, 0xb4];
 
+const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ETHERNET: usize = 14;
 const TTL: u8 = 57;
 
 /// A TCP segment from one end to another, in place of what is in `out`.
-pub(super) fn tcp(out: &mut Vec<u8>, from: End, to: End, segment: &Segment, payload: &[u8]) {
+pub(in crate::bench) fn tcp(out: &mut Vec<u8>, from: End, to: End, segment: &Segment, payload: &[u8]) {
     let header = 20 + segment.options.len();
     let start = ip(out, from.address, to.address, TCP, header + payload.len());
     out.extend_from_slice(&from.port.to_be_bytes());
@@ -55,7 +56,7 @@ pub(super) fn tcp(out: &mut Vec<u8>, from: End, to: End, segment: &Segment, payl
 }
 
 /// A UDP datagram from one end to another, in place of what is in `out`.
-pub(super) fn udp(out: &mut Vec<u8>, from: End, to: End, payload: &[u8]) {
+pub(in crate::bench) fn udp(out: &mut Vec<u8>, from: End, to: End, payload: &[u8]) {
     let length = 8 + payload.len();
     let start = ip(out, from.address, to.address, UDP, length);
     out.extend_from_slice(&from.port.to_be_bytes());
@@ -69,6 +70,15 @@ pub(super) fn udp(out: &mut Vec<u8>, from: End, to: End, payload: &[u8]) {
         sum => sum,
     };
     put(out, start + 6, &checksum.to_be_bytes());
+}
+
+/// An echo request (RFC 792) of IPv4, in place of what is in `out`.
+pub(in crate::bench) fn echo(out: &mut Vec<u8>, from: IpAddr, to: IpAddr, identifier: u16) {
+    let start = ip(out, from, to, ICMP, 8);
+    let [high, low] = identifier.to_be_bytes();
+    out.extend_from_slice(&[8, 0, 0, 0, high, low, 0, 1]);
+    let checksum = fold(sum(out.get(start..).unwrap_or_default()));
+    put(out, start + 2, &checksum.to_be_bytes());
 }
 
 /// Ethernet and IP headers; where the transport header begins.

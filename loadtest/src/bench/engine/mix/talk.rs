@@ -4,8 +4,9 @@
 //! connection end it.
 
 use super::{
+    connection::Connection,
     content::{Datagrams, MAX_PAYLOAD, Spoken, Writer},
-    frame::{self, ACK, End, FIN, LINUX_OPTIONS, PSH, RST, SYN, Segment},
+    frame::{self, ACK, End, FIN, LINUX_OPTIONS, PSH, RST, SYN},
 };
 use crate::schedules::dice::Dice;
 
@@ -29,13 +30,10 @@ pub(super) enum Speech {
 #[derive(Debug)]
 pub(super) struct Talk {
     speech: Speech,
-    client: End,
-    server: End,
+    connection: Connection,
     /// Packets said and to come.
     said: u32,
     left: u32,
-    client_next: u32,
-    server_next: u32,
     /// Questions asked, and what is still to come of the answer to the last.
     turn: u32,
     to_answer: usize,
@@ -49,15 +47,12 @@ impl Talk {
     /// A conversation of so many packets.
     #[must_use]
     pub(super) fn new(speech: Speech, client: End, server: End, packets: u32, dice: &mut Dice) -> Self {
-        let [client_next, server_next] = [(); 2].map(|()| u32::try_from(dice.next() >> 32).unwrap_or(0));
+        let numbers = [(); 2].map(|()| u32::try_from(dice.next() >> 32).unwrap_or(0));
         Self {
             speech,
-            client,
-            server,
+            connection: Connection::new(client, server, numbers),
             said: 0,
             left: packets,
-            client_next,
-            server_next,
             turn: 0,
             to_answer: 0,
             begun: false,
@@ -79,16 +74,12 @@ impl Talk {
                     Datagrams::Media => self.said % 16 != 1,
                 };
                 writer.datagram(payload, spoken, from_client, self.said, dice);
-                let (from, to) = self.ends(from_client);
+                let (from, to) = self.connection.ends(from_client);
                 frame::udp(out, from, to, payload);
             }
         }
         self.said += 1;
         self.left = self.left.saturating_sub(1);
-    }
-
-    fn ends(&self, from_client: bool) -> (End, End) {
-        if from_client { (self.client, self.server) } else { (self.server, self.client) }
     }
 
     fn segment(
@@ -100,20 +91,20 @@ impl Talk {
         dice: &mut Dice,
     ) {
         match (self.said, self.left) {
-            (0, _) => self.send(true, SYN, LINUX_OPTIONS, &[], out),
-            (1, _) => self.send(false, SYN | ACK, LINUX_OPTIONS, &[], out),
-            (2, _) => self.send(true, ACK, &[], &[], out),
-            (_, 3) if !self.ends_by_reset => self.send(true, FIN | ACK, &[], &[], out),
-            (_, 2) if !self.ends_by_reset => self.send(false, FIN | ACK, &[], &[], out),
-            (_, 1) if self.ends_by_reset => self.send(true, RST | ACK, &[], &[], out),
-            (_, 1) => self.send(true, ACK, &[], &[], out),
+            (0, _) => self.connection.send(true, SYN, LINUX_OPTIONS, &[], out),
+            (1, _) => self.connection.send(false, SYN | ACK, LINUX_OPTIONS, &[], out),
+            (2, _) => self.connection.send(true, ACK, &[], &[], out),
+            (_, 3) if !self.ends_by_reset => self.connection.send(true, FIN | ACK, &[], &[], out),
+            (_, 2) if !self.ends_by_reset => self.connection.send(false, FIN | ACK, &[], &[], out),
+            (_, 1) if self.ends_by_reset => self.connection.send(true, RST | ACK, &[], &[], out),
+            (_, 1) => self.connection.send(true, ACK, &[], &[], out),
             (3, _) if spoken == Spoken::Smtp => {
                 payload.extend_from_slice(b"220 mail.example.com ESMTP Postfix\r\n");
-                self.send(false, PSH | ACK, &[], payload, out);
+                self.connection.send(false, PSH | ACK, &[], payload, out);
             }
             _ if self.unacknowledged == DELAYED => {
                 self.unacknowledged = 0;
-                self.send(true, ACK, &[], &[], out);
+                self.connection.send(true, ACK, &[], &[], out);
             }
             _ if self.to_answer == 0 => {
                 writer.ask(payload, spoken, self.turn, dice);
@@ -121,7 +112,7 @@ impl Talk {
                 self.to_answer = 1 + dice.below(if self.left > 40 { MAX_ANSWER } else { 2_000 });
                 self.begun = false;
                 self.unacknowledged = 0;
-                self.send(true, PSH | ACK, &[], payload, out);
+                self.connection.send(true, PSH | ACK, &[], payload, out);
             }
             _ => {
                 if !std::mem::replace(&mut self.begun, true) {
@@ -134,30 +125,8 @@ impl Talk {
                 self.to_answer -= room;
                 self.unacknowledged += 1;
                 let push = if self.to_answer == 0 { PSH } else { 0 };
-                self.send(false, push | ACK, &[], payload, out);
+                self.connection.send(false, push | ACK, &[], payload, out);
             }
         }
-    }
-
-    fn send(
-        &mut self,
-        from_client: bool,
-        flags: u8,
-        options: &'static [u8],
-        payload: &[u8],
-        out: &mut Vec<u8>,
-    ) {
-        let (from, to) = self.ends(from_client);
-        let (sequence, other) = if from_client {
-            (self.client_next, self.server_next)
-        } else {
-            (self.server_next, self.client_next)
-        };
-        let acknowledgement = if flags & ACK == 0 { 0 } else { other };
-        frame::tcp(out, from, to, &Segment { flags, sequence, acknowledgement, options }, payload);
-        // SYN and FIN take a number each.
-        let taken = u32::try_from(payload.len()).unwrap_or(0) + u32::from(flags & (SYN | FIN) != 0);
-        let next = if from_client { &mut self.client_next } else { &mut self.server_next };
-        *next = next.wrapping_add(taken);
     }
 }
