@@ -4,6 +4,7 @@ pub mod floor;
 pub mod image;
 pub mod measure;
 pub mod mix;
+pub mod suricata;
 
 use crate::figures::write_section;
 use anyhow::Context;
@@ -109,10 +110,18 @@ pub struct EngineFigures {
     pub allocations_per_packet: f64,
     /// Those of the records that go to the uplink ten times a second.
     pub flush_allocations_per_packet: f64,
+    /// Suricata without rules on the same packets, where it is installed, and how many times as fast we are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suricata_mpps: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub times_suricata: Option<f64>,
 }
 
 /// Allocations a packet that are none: what a table takes when it grows a last time.
 const NO_ALLOCATIONS: f64 = 0.001;
+
+/// How many times as fast as Suricata the engine is at least.
+const TIMES_SURICATA: f64 = 10.0;
 
 impl EngineFigures {
     fn new(source: &Source, packets: u64, measured: &Measured) -> Self {
@@ -134,6 +143,8 @@ impl EngineFigures {
             flows: measured.flows,
             allocations_per_packet: round(taking / allocated, 6),
             flush_allocations_per_packet: round(giving / allocated, 6),
+            suricata_mpps: None,
+            times_suricata: None,
         }
     }
 
@@ -141,7 +152,9 @@ impl EngineFigures {
     #[must_use]
     pub fn is_kept(&self) -> bool {
         let Some(promised) = self.promised_ratio else { return true };
-        self.ratio_to_floor >= promised && self.allocations_per_packet < NO_ALLOCATIONS
+        self.ratio_to_floor >= promised
+            && self.allocations_per_packet < NO_ALLOCATIONS
+            && self.times_suricata.is_none_or(|times| times >= TIMES_SURICATA)
     }
 }
 
@@ -165,7 +178,13 @@ pub fn run(args: &EngineArgs) -> anyhow::Result<ExitCode> {
             out.flush().with_context(|| format!("cannot write {}", path.display()))?;
         }
         let measured = measure::run(&image, &settings, args.rounds)?;
-        figures.push(EngineFigures::new(source, image.frames(), &measured));
+        let mut figure = EngineFigures::new(source, image.frames(), &measured);
+        if let Some(suricata) = suricata::find() {
+            let mpps = suricata::run(&suricata, &image)?;
+            figure.suricata_mpps = Some(round(mpps, 3));
+            figure.times_suricata = Some(round(figure.mpps / mpps, 1));
+        }
+        figures.push(figure);
     }
     let table = table(&figures);
     println!("{table}");
@@ -197,16 +216,20 @@ fn take(source: &Source, args: &EngineArgs) -> anyhow::Result<(Image, PipelineSe
     })
 }
 
+fn known(value: Option<f64>) -> String {
+    value.map_or("–".to_owned(), |value| format!("{value:.2}"))
+}
+
 fn table(figures: &[EngineFigures]) -> String {
     let mut table = "| mix | packets | Mpps | floor, Mpps | of the floor | promised | ns a packet | first round | \
-                     memory | flows at most | allocations a packet | in flushes |\n|---|---|---|---|---|---|---|---|---|\
-                     ---|---|---|\n"
+                     memory | flows at most | allocations a packet | in flushes | Suricata, Mpps | times as fast |\n\
+                     |---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n"
         .to_owned();
     for figure in figures {
         let promised = figure.promised_ratio.map_or("–".to_owned(), |ratio| format!("{ratio:.2}"));
         let _ = writeln!(
             table,
-            "| {} | {} | {:.2} | {:.2} | {:.2} | {promised} | {:.0} | {:.0} | {:.1} MiB | {} | {:.4} | {:.4} |",
+            "| {} | {} | {:.2} | {:.2} | {:.2} | {promised} | {:.0} | {:.0} | {:.1} MiB | {} | {:.4} | {:.4} | {} | {} |",
             figure.mix,
             figure.packets,
             figure.mpps,
@@ -218,6 +241,8 @@ fn table(figures: &[EngineFigures]) -> String {
             figure.flows,
             figure.allocations_per_packet,
             figure.flush_allocations_per_packet,
+            known(figure.suricata_mpps),
+            known(figure.times_suricata),
         );
     }
     table.truncate(table.trim_end().len());

@@ -7,7 +7,10 @@
 use super::{floor, image::Image};
 use crate::bench::capture::threads;
 use netguard_core::{evidence::EvidenceRecord, time::Timestamp};
-use netguard_sensor::pipeline::{FLUSH_INTERVAL, Pipeline, PipelineSettings};
+use netguard_sensor::{
+    capture::BATCH,
+    pipeline::{FLUSH_INTERVAL, Pipeline, PipelineSettings},
+};
 use std::{hint::black_box, time::Duration};
 
 /// Between the end of one round and the beginning of the next, in the packets' time.
@@ -110,19 +113,25 @@ impl Engine {
         mut each: impl FnMut(Vec<EvidenceRecord>),
     ) {
         let mut counted = allocations();
-        for frame in black_box(image).walk(later) {
-            self.pipeline.push(&frame);
-            let due = *self.flush_at.get_or_insert_with(|| frame.at.saturating_add(FLUSH_INTERVAL));
-            if frame.at < due && !self.pipeline.is_hot() {
+        let mut frames = black_box(image).walk(later);
+        loop {
+            let mut at = None;
+            for frame in frames.by_ref().take(BATCH) {
+                self.pipeline.push(&frame);
+                at = Some(frame.at);
+            }
+            let Some(at) = at else { break };
+            let due = *self.flush_at.get_or_insert_with(|| at.saturating_add(FLUSH_INTERVAL));
+            if at < due && !self.pipeline.is_hot() {
                 continue;
             }
             let taken = allocations();
             self.allocations.taking += taken - counted;
-            let records = if frame.at >= due {
-                self.flush_at = Some(frame.at.saturating_add(FLUSH_INTERVAL));
-                self.pipeline.flush(frame.at)
+            let records = if at >= due {
+                self.flush_at = Some(at.saturating_add(FLUSH_INTERVAL));
+                self.pipeline.flush(at)
             } else {
-                self.pipeline.flush_hot(frame.at)
+                self.pipeline.flush_hot(at)
             };
             self.most_flows = self.most_flows.max(self.pipeline.flows());
             each(records);
