@@ -3,8 +3,10 @@
 //! Invariants: never more entries than its capacity; the oldest entry of a lane is found in constant time, so timeouts
 //! and evictions never scan; the hash is keyed, because attackers choose the keys.
 
+mod index;
+
 use foldhash::{SharedSeed, quality::FoldHasher};
-use hashbrown::HashTable;
+use index::Index;
 use std::{
     fmt,
     hash::{Hash, Hasher},
@@ -21,14 +23,19 @@ impl Slot {
     }
 }
 
+/// Half of a key's hash: made once, and good for finding, inserting and removing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tag(u32);
+
 const NONE: u32 = u32::MAX;
 
 struct Entry<K, V> {
     key: K,
-    value: V,
-    lane: usize,
+    tag: u32,
     before: u32,
     after: u32,
+    lane: u8,
+    value: V,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -42,7 +49,7 @@ struct Lane {
 pub struct Lanes<K, V, const N: usize> {
     entries: Vec<Option<Entry<K, V>>>,
     free: Vec<u32>,
-    index: HashTable<u32>,
+    index: Index,
     lanes: [Lane; N],
     seed: u64,
     shared: SharedSeed,
@@ -59,10 +66,16 @@ impl<K: Hash + Eq, V, const N: usize> Lanes<K, V, N> {
     /// An empty table; memory comes with the entries.
     #[must_use]
     pub fn new(seed: u64) -> Self {
+        Self::with_capacity(seed, 0)
+    }
+
+    /// With address space for so many entries, so that none is ever moved; memory comes with the entries all the same.
+    #[must_use]
+    pub fn with_capacity(seed: u64, entries: usize) -> Self {
         Self {
-            entries: Vec::new(),
-            free: Vec::new(),
-            index: HashTable::new(),
+            entries: Vec::with_capacity(entries),
+            free: Vec::with_capacity(entries),
+            index: Index::with_capacity(entries),
             lanes: [Lane { first: NONE, last: NONE, len: 0 }; N],
             seed,
             shared: SharedSeed::from_u64(seed.rotate_left(32) ^ 0x6e65_7467_7561_7264),
@@ -76,7 +89,7 @@ impl<K: Hash + Eq, V, const N: usize> Lanes<K, V, N> {
 
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.index.is_empty()
+        self.index.len() == 0
     }
 
     /// Entries in one lane.
@@ -87,6 +100,7 @@ impl<K: Hash + Eq, V, const N: usize> Lanes<K, V, N> {
 
     /// The keyed hash of any value.
     #[must_use]
+    #[inline]
     pub fn hash<T: Hash + ?Sized>(&self, value: &T) -> u64 {
         let mut hasher = FoldHasher::with_seed(self.seed, &self.shared);
         value.hash(&mut hasher);
@@ -94,21 +108,44 @@ impl<K: Hash + Eq, V, const N: usize> Lanes<K, V, N> {
     }
 
     #[must_use]
-    pub fn find(&self, key: &K) -> Option<Slot> {
-        let hash = self.hash(key);
-        self.index.find(hash, |at| self.entry(*at).is_some_and(|entry| entry.key == *key)).copied().map(Slot)
+    #[inline]
+    pub fn tag(&self, key: &K) -> Tag {
+        // The upper half: a number of 32 bits.
+        Tag(u32::try_from(self.hash(key) >> 32).unwrap_or(0))
     }
 
     #[must_use]
+    pub fn find(&self, key: &K) -> Option<Slot> {
+        self.find_tagged(self.tag(key), key)
+    }
+
+    #[must_use]
+    #[inline]
+    pub fn find_tagged(&self, tag: Tag, key: &K) -> Option<Slot> {
+        self.index.find(tag.0, |at| self.entry(at).is_some_and(|entry| entry.key == *key)).map(Slot)
+    }
+
+    /// The entry that will probably be found, by the index alone: looked at for many keys at once, so that memory is
+    /// waited for once.
+    #[must_use]
+    #[inline]
+    pub fn guess(&self, tag: Tag) -> Option<Slot> {
+        self.index.find(tag.0, |_| true).map(Slot)
+    }
+
+    #[must_use]
+    #[inline]
     pub fn get(&self, slot: Slot) -> Option<&V> {
         self.entry(slot.0).map(|entry| &entry.value)
     }
 
+    #[inline]
     pub fn get_mut(&mut self, slot: Slot) -> Option<&mut V> {
         self.entry_mut(slot.0).map(|entry| &mut entry.value)
     }
 
     #[must_use]
+    #[inline]
     pub fn key(&self, slot: Slot) -> Option<&K> {
         self.entry(slot.0).map(|entry| &entry.key)
     }
@@ -121,8 +158,13 @@ impl<K: Hash + Eq, V, const N: usize> Lanes<K, V, N> {
 
     /// Puts a new entry at the end of `lane`. The caller has made sure that the key is new and that there is room.
     pub fn insert(&mut self, key: K, value: V, lane: usize) -> Slot {
-        let hash = self.hash(&key);
-        let entry = Entry { key, value, lane, before: NONE, after: NONE };
+        let tag = self.tag(&key);
+        self.insert_tagged(tag, key, value, lane)
+    }
+
+    /// As [`Self::insert`], of a key whose tag is known.
+    pub fn insert_tagged(&mut self, tag: Tag, key: K, value: V, lane: usize) -> Slot {
+        let entry = Entry { key, tag: tag.0, value, lane: 0, before: NONE, after: NONE };
         let at = match self.free.pop() {
             Some(at) => {
                 if let Some(place) = self.entries.get_mut(at as usize) {
@@ -136,20 +178,18 @@ impl<K: Hash + Eq, V, const N: usize> Lanes<K, V, N> {
                 u32::try_from(self.entries.len() - 1).unwrap_or(NONE)
             }
         };
-        let Self { index, entries, seed, shared, .. } = self;
-        index.insert_unique(hash, at, |at| {
-            let mut hasher = FoldHasher::with_seed(*seed, shared);
-            if let Some(Some(entry)) = entries.get(*at as usize) {
-                entry.key.hash(&mut hasher);
-            }
-            hasher.finish()
-        });
+        self.index.insert(tag.0, at);
         self.link(at, lane);
         Slot(at)
     }
 
     /// Moves an entry to the end of a lane, its own or another.
     pub fn move_to(&mut self, slot: Slot, lane: usize) {
+        let Some(queue) = self.lanes.get(lane) else { return };
+        // There already: what a single busy entry does.
+        if queue.last == slot.0 {
+            return;
+        }
         if self.entry(slot.0).is_some() {
             self.unlink(slot.0);
             self.link(slot.0, lane);
@@ -157,14 +197,23 @@ impl<K: Hash + Eq, V, const N: usize> Lanes<K, V, N> {
     }
 
     pub fn remove(&mut self, slot: Slot) -> Option<(K, V)> {
-        let hash = self.hash(&self.entry(slot.0)?.key);
+        let tag = self.entry(slot.0)?.tag;
         self.unlink(slot.0);
-        if let Ok(found) = self.index.find_entry(hash, |at| *at == slot.0) {
-            found.remove();
-        }
+        self.index.remove(tag, slot.0);
         let entry = self.entries.get_mut(slot.0 as usize)?.take()?;
         self.free.push(slot.0);
         Some((entry.key, entry.value))
+    }
+
+    /// Removes an entry that nobody wants any more, without moving it.
+    pub fn discard(&mut self, slot: Slot) {
+        let Some(tag) = self.entry(slot.0).map(|entry| entry.tag) else { return };
+        self.unlink(slot.0);
+        self.index.remove(tag, slot.0);
+        if let Some(place) = self.entries.get_mut(slot.0 as usize) {
+            *place = None;
+            self.free.push(slot.0);
+        }
     }
 
     /// Takes the oldest entry of a lane out.
@@ -177,10 +226,12 @@ impl<K: Hash + Eq, V, const N: usize> Lanes<K, V, N> {
         self.entries.iter_mut().flatten().map(|entry| (&entry.key, &mut entry.value))
     }
 
+    #[inline]
     fn entry(&self, at: u32) -> Option<&Entry<K, V>> {
         self.entries.get(at as usize)?.as_ref()
     }
 
+    #[inline]
     fn entry_mut(&mut self, at: u32) -> Option<&mut Entry<K, V>> {
         self.entries.get_mut(at as usize)?.as_mut()
     }
@@ -196,7 +247,9 @@ impl<K: Hash + Eq, V, const N: usize> Lanes<K, V, N> {
             entry.after = at;
         }
         if let Some(entry) = self.entry_mut(at) {
-            (entry.lane, entry.before, entry.after) = (lane, last, NONE);
+            // No table has more than a handful.
+            entry.lane = u8::try_from(lane).unwrap_or(u8::MAX);
+            (entry.before, entry.after) = (last, NONE);
         }
     }
 
@@ -208,7 +261,7 @@ impl<K: Hash + Eq, V, const N: usize> Lanes<K, V, N> {
         if let Some(entry) = self.entry_mut(after) {
             entry.before = before;
         }
-        if let Some(queue) = self.lanes.get_mut(lane) {
+        if let Some(queue) = self.lanes.get_mut(usize::from(lane)) {
             queue.len -= 1;
             if before == NONE {
                 queue.first = after;

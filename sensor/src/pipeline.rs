@@ -3,17 +3,20 @@
 //!
 //! Invariant: the same frames, times and seed give the same records and flow events in the same order.
 
+mod ahead;
 mod checksums;
 
 pub use checksums::ChecksumPolicy;
 
 use crate::capture::{Checksum, Frame, FrameSource, Next};
+use ahead::Ahead;
 use checksums::Checksums;
 use netguard_core::{
     application::{ApplicationLimits, Applications, Said, Transaction},
     evidence::{Accumulator, EvidenceLimits, EvidenceRecord, OwnNetworks},
     flow::{EndReason, FlowLimits, FlowSummary, FlowTable, Observation, Sink},
     fragments::{FragmentLimits, Fragments},
+    net::Prefix,
     packet::{self, DecodeError, Decoded, MAX_LAYERS, Packet, Transport, martian},
     time::Timestamp,
 };
@@ -35,6 +38,8 @@ pub struct PipelineSettings {
     pub flow_events: bool,
     /// Read what flows say, and keep that until it is taken.
     pub application: Option<ApplicationLimits>,
+    /// Both ends of a tunnel must be among these for what comes in it to be evidence; see [`FlowTable::trusting`].
+    pub trusted_tunnels: Vec<Prefix>,
 }
 
 impl PipelineSettings {
@@ -55,6 +60,7 @@ impl PipelineSettings {
             checksums: ChecksumPolicy::default(),
             flow_events: false,
             application: None,
+            trusted_tunnels: Vec::new(),
         }
     }
 
@@ -129,6 +135,10 @@ impl Sink for Collected {
         self.evidence.observe(observation);
     }
 
+    fn wants_flows(&self) -> bool {
+        self.flows.is_some() || self.applications.is_some()
+    }
+
     fn flow(&mut self, summary: &FlowSummary) {
         let Self { flows, applications, said, .. } = self;
         let application = applications.as_mut().and_then(|applications| match summary.reason {
@@ -145,7 +155,7 @@ impl Pipeline {
     #[must_use]
     pub fn new(settings: PipelineSettings) -> Self {
         Self {
-            table: FlowTable::new(settings.flows, settings.seed),
+            table: FlowTable::new(settings.flows, settings.seed).trusting(settings.trusted_tunnels),
             fragments: Fragments::new(settings.fragments, settings.seed),
             checksums: Checksums::new(settings.checksums, settings.seed),
             collected: Collected {
@@ -196,11 +206,7 @@ impl Pipeline {
         if let Transport::Fragment(_) = packet.header.transport {
             return self.fragment(packet, checksum, at);
         }
-        if packet.header.tunnel.is_some() {
-            // What is inside may have any addresses: no flow outside a tunnel may be mixed with it.
-            self.tunnelled += 1;
-            return;
-        }
+        self.tunnelled += u64::from(packet.header.tunnel.is_some());
         if let Some(reason) = martian(&packet.header) {
             *self.martians.entry(reason).or_default() += 1;
             return;
@@ -234,6 +240,13 @@ impl Pipeline {
             Ok(Decoded::Arp(_)) => self.arp += 1,
             Err(error) => self.count(error),
         }
+    }
+
+    /// Takes frames in as [`Self::push`] does, one after the other, but lets the processor fetch what the next ones need
+    /// meanwhile. Frames are asked for some ahead.
+    pub fn push_all<'a>(&mut self, mut frames: impl Iterator<Item = Frame<'a>>) {
+        let mut ahead = Ahead::default();
+        while ahead.step(&mut frames, self) {}
     }
 
     fn count(&mut self, error: DecodeError) {

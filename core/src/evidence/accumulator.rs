@@ -1,11 +1,11 @@
 use super::{
     EvidenceCounts, EvidenceLimits, EvidenceRecord, Fact, OwnNetworks, PortShape,
-    acquaintances::Acquaintances, login::login_service,
+    acquaintances::Acquaintances, login::login_service, own::OwnIndex,
 };
 use crate::{
-    decision::{MAX_SAMPLE_FLOWS, Proof},
-    flow::{Observation, Session, What, community_id},
-    lanes::Lanes,
+    decision::Proof,
+    flow::{Observation, Session, What},
+    lanes::{Lanes, Slot},
     net::Protocol,
     packet::Tuple,
     subject::{Service, Subject},
@@ -15,7 +15,7 @@ use std::{net::IpAddr, time::Duration};
 
 mod pending;
 
-use pending::{ServiceState, Source, empty_record, interest, sample, stamped, unanswered};
+use pending::{Samples, ServiceState, Source, Spare, empty_record, interest, keep, stamped, unanswered};
 
 mod lane {
     pub(super) const FRESH: usize = 0;
@@ -45,6 +45,8 @@ const MAX_PROBE_DATAGRAMS: u64 = 3;
 /// A banner may come before a scanner hangs up: SSH's first line has at most 255 bytes (RFC 4253), FTP's and SMTP's
 /// greetings are a few lines of 512 (RFC 5321). A passive FTP transfer, where the source says nothing either, is more.
 const MAX_BANNER_BYTES: u64 = 2_048;
+/// Records kept for their memory.
+const SPARE_RECORDS: usize = 256;
 const TRACEROUTE_PORTS: std::ops::RangeInclusive<u16> = 33_434..=33_534;
 
 /// Adds up observations per source and per own service, and gives the increments since it was last asked.
@@ -53,7 +55,7 @@ const TRACEROUTE_PORTS: std::ops::RangeInclusive<u16> = 33_434..=33_534;
 /// themselves part of the attack, so an innocent handshake never proves spoofed tries under the same address.
 #[derive(Debug)]
 pub struct Accumulator {
-    own: OwnNetworks,
+    own: OwnIndex,
     limits: EvidenceLimits,
     sources: Lanes<IpAddr, Source, 2>,
     /// Of those not among the sources.
@@ -62,6 +64,8 @@ pub struct Accumulator {
     /// Sources with something pending, in the order in which it came.
     dirty: Vec<IpAddr>,
     hot: Vec<Subject>,
+    /// Memory of records that were sent or given up.
+    spare: Spare,
     window_start: Timestamp,
     counts: EvidenceCounts,
 }
@@ -70,7 +74,8 @@ impl Accumulator {
     #[must_use]
     pub fn new(own: OwnNetworks, limits: EvidenceLimits, seed: u64) -> Self {
         Self {
-            own,
+            own: OwnIndex::new(&own),
+            spare: Vec::with_capacity(SPARE_RECORDS),
             limits,
             sources: Lanes::new(seed),
             acquaintances: Acquaintances::new(seed),
@@ -89,7 +94,7 @@ impl Accumulator {
 
     /// Interfaces came, went or changed their addresses.
     pub fn set_own(&mut self, own: OwnNetworks) {
-        self.own = own;
+        self.own = OwnIndex::new(&own);
     }
 
     /// Whether something should be sent without waiting for the next flush.
@@ -140,7 +145,7 @@ impl Accumulator {
             if !std::mem::replace(&mut source.listed, true) {
                 self.dirty.push(observation.flow.source);
             }
-            let record = source.record(observation, start);
+            let record = source.record(observation, start, &mut self.spare);
             for fact in facts {
                 record.counters.add(*fact, 1);
             }
@@ -162,9 +167,11 @@ impl Accumulator {
         let start = self.window_start;
         let memory = self.limits.memory;
         let working = if repeated { 0 } else { self.acquaintances.take(flow.source, observation.at) };
-        let Some(source) = self.source(flow.source, repeated, observation.at) else { return };
+        let slot = self.source(flow.source, repeated, observation.at);
+        let Some(source) = self.sources.get_mut(slot) else { return };
         source.forget(observation.at, memory);
-        let record = source.record(observation, start);
+        source.sample(&flow);
+        let record = source.record(observation, start, &mut self.spare);
         record.counters.add(Fact::PayloadSession, working);
         record.counters.add(Fact::Attempt, 1);
         record.counters.add(fact, 1);
@@ -172,7 +179,6 @@ impl Accumulator {
         record.counters.add(Fact::Byte, observation.bytes);
         record.failed_ports.insert_port(flow.destination_port);
         record.failed_hosts.insert_address(flow.destination);
-        sample(record, &flow);
         source.telling = true;
         let last_step = HOT_FAILED_PORTS.last().copied().unwrap_or(0);
         if source.failed_ports.len() < last_step && !source.failed_ports.contains(&flow.destination_port) {
@@ -204,7 +210,8 @@ impl Accumulator {
         }
         let start = self.window_start;
         let memory = self.limits.memory;
-        let Some(source) = self.source(flow.source, true, observation.at) else { return };
+        let slot = self.source(flow.source, true, observation.at);
+        let Some(source) = self.sources.get_mut(slot) else { return };
         source.forget(observation.at, memory);
         let mut hot = short;
         let mut proof = if short { Proof::Handshake } else { Proof::None };
@@ -218,7 +225,10 @@ impl Accumulator {
                 proof = Proof::Handshake;
             }
         }
-        let record = source.record(observation, start);
+        if short || empty {
+            source.sample(&flow);
+        }
+        let record = source.record(observation, start, &mut self.spare);
         if !known {
             record.counters.add(Fact::Attempt, 1);
             record.counters.add(Fact::Handshake, 1);
@@ -236,7 +246,6 @@ impl Accumulator {
         if short || empty {
             record.counters.add(Fact::Packet, observation.packets);
             record.counters.add(Fact::Byte, observation.bytes);
-            sample(record, &flow);
         }
         if let Some(login) = login {
             let long = !short && session.source_bytes > 0 && session.service_bytes > 0;
@@ -254,7 +263,7 @@ impl Accumulator {
     }
 
     /// The state of a source, made if need be. Repeated failures move it out of the reach of one-packet sources.
-    fn source(&mut self, address: IpAddr, repeated: bool, at: Timestamp) -> Option<&mut Source> {
+    fn source(&mut self, address: IpAddr, repeated: bool, at: Timestamp) -> Slot {
         let lane = if repeated { lane::KNOWN } else { lane::FRESH };
         let slot = match self.sources.find(&address) {
             Some(slot) => {
@@ -269,6 +278,7 @@ impl Accumulator {
                     listed: false,
                     failed_ports: Vec::new(),
                     touched: Vec::new(),
+                    samples: Samples::default(),
                     empty: (0, at),
                     last: at,
                 };
@@ -280,17 +290,18 @@ impl Accumulator {
         {
             if self.sources.lane_len(lane) > max.max(1)
                 && let Some((_, source)) = self.sources.pop_oldest(lane)
-                && source.telling
             {
-                self.counts.evicted_sources += 1;
+                self.counts.evicted_sources += u64::from(source.telling);
+                keep(&mut self.spare, source.pending);
             }
         }
-        let source = self.sources.get_mut(slot)?;
-        if !std::mem::replace(&mut source.listed, true) {
-            self.dirty.push(address);
+        if let Some(source) = self.sources.get_mut(slot) {
+            if !std::mem::replace(&mut source.listed, true) {
+                self.dirty.push(address);
+            }
+            source.last = at;
         }
-        source.last = at;
-        Some(source)
+        slot
     }
 
     fn make_hot(&mut self, address: IpAddr) {
@@ -315,14 +326,18 @@ impl Accumulator {
             // What is answered or completed belongs to a SYN; without one the service was forgotten.
             None if fact != Fact::ServiceSyn => return,
             None => {
+                let mut room = None;
                 if self.services.len() >= self.limits.max_services.max(1)
                     && let Some((_, state)) = self.services.pop_oldest(0)
-                    && unanswered(&state.pending) >= TELL_UNANSWERED_SYNS
                 {
-                    self.counts.evicted_services += 1;
+                    let owed = unanswered(&state.pending) >= TELL_UNANSWERED_SYNS;
+                    self.counts.evicted_services += u64::from(owed);
+                    room = Some(state.pending);
                 }
-                let pending = empty_record(Subject::Service(key), observation.at);
                 let since = observation.at;
+                let mut pending = room.unwrap_or_else(|| empty_record(Subject::Service(key), since));
+                pending.restart(Subject::Service(key), since);
+                pending.sources.reserve();
                 self.services.insert(
                     key,
                     ServiceState { pending, since, told: None, last_hot: None, hot: false },
@@ -360,7 +375,7 @@ impl Accumulator {
                     .sources
                     .find(&address)
                     .and_then(|slot| self.sources.get_mut(slot))
-                    .and_then(Source::take),
+                    .and_then(|source| source.take(&mut self.spare)),
                 Subject::Service(service) => self
                     .services
                     .find(&service)
@@ -375,7 +390,10 @@ impl Accumulator {
     /// Everything worth telling since it was last told, the most telling first when there is too much.
     pub fn flush(&mut self, now: Timestamp) -> Vec<EvidenceRecord> {
         let mut records = self.flush_hot(now);
-        for address in std::mem::take(&mut self.dirty) {
+        let dirty = std::mem::take(&mut self.dirty);
+        // As many may come again.
+        self.dirty.reserve(dirty.len());
+        for address in dirty {
             let Some(slot) = self.sources.find(&address) else { continue };
             let Some(source) = self.sources.get_mut(slot) else { continue };
             if !source.telling && source.pending.is_some() {
@@ -384,7 +402,7 @@ impl Accumulator {
                 continue;
             }
             source.listed = false;
-            if let Some(record) = source.take() {
+            if let Some(record) = source.take(&mut self.spare) {
                 records.push(self.stamp(record, now));
             }
         }
@@ -416,7 +434,9 @@ impl Accumulator {
                 if !old {
                     break;
                 }
-                self.sources.remove(slot);
+                if let Some((_, source)) = self.sources.remove(slot) {
+                    keep(&mut self.spare, source.pending);
+                }
             }
         }
         while let Some(slot) = self.services.oldest(0) {

@@ -1,6 +1,6 @@
 use datasketches::hll::{HllSketch, HllType, HllUnion};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeSet, net::IpAddr};
+use std::net::IpAddr;
 
 /// Values held exactly; one more and a sketch takes over.
 const EXACT_MAX: usize = 64;
@@ -17,7 +17,8 @@ pub struct Distinct(State);
 
 #[derive(Debug, Clone)]
 enum State {
-    Exact(BTreeSet<u64>),
+    /// In order.
+    Exact(Vec<u64>),
     Sketch(Box<HllSketch>),
 }
 
@@ -30,7 +31,7 @@ struct DistinctWire {
 
 impl Default for Distinct {
     fn default() -> Self {
-        Self(State::Exact(BTreeSet::new()))
+        Self(State::Exact(Vec::new()))
     }
 }
 
@@ -42,6 +43,22 @@ impl PartialEq for Distinct {
 impl Eq for Distinct {}
 
 impl Distinct {
+    /// Sets memory aside for all values that are held exactly.
+    pub(super) fn reserve(&mut self) {
+        if let State::Exact(values) = &mut self.0 {
+            // One more stands there for a moment, before a sketch takes over.
+            values.reserve_exact((EXACT_MAX + 1).saturating_sub(values.len()));
+        }
+    }
+
+    /// Begins anew, in the same memory.
+    pub(super) fn clear(&mut self) {
+        match &mut self.0 {
+            State::Exact(values) => values.clear(),
+            State::Sketch(_) => *self = Self::default(),
+        }
+    }
+
     /// Counts a port.
     pub fn insert_port(&mut self, port: u16) {
         self.insert(u64::from(port));
@@ -61,8 +78,10 @@ impl Distinct {
     pub fn insert(&mut self, value: u64) {
         match &mut self.0 {
             State::Exact(values) => {
-                values.insert(value);
-                self.shrink();
+                if let Err(at) = values.binary_search(&value) {
+                    values.insert(at, value);
+                    self.shrink();
+                }
             }
             State::Sketch(sketch) => sketch.update(value),
         }
@@ -110,7 +129,7 @@ impl Distinct {
     #[must_use]
     pub fn exact_values(&self) -> Vec<u64> {
         match &self.0 {
-            State::Exact(values) => values.iter().copied().collect(),
+            State::Exact(values) => values.clone(),
             State::Sketch(_) => Vec::new(),
         }
     }
@@ -132,7 +151,10 @@ impl Distinct {
             if exact.len() > EXACT_MAX {
                 return Err(DistinctError::TooManyValues);
             }
-            return Ok(Self(State::Exact(exact.iter().copied().collect())));
+            let mut values = exact.to_vec();
+            values.sort_unstable();
+            values.dedup();
+            return Ok(Self(State::Exact(values)));
         }
         if !exact.is_empty() || sketch.len() > MAX_SKETCH_BYTES {
             return Err(DistinctError::Malformed);

@@ -1,4 +1,6 @@
 use crate::net::Prefix;
+use foldhash::quality::FixedState;
+use hashbrown::HashSet;
 use std::{collections::BTreeSet, net::IpAddr};
 
 /// What a sensor stands for: evidence is about what comes to it.
@@ -17,35 +19,47 @@ pub struct Own {
     pub networks: Vec<Prefix>,
 }
 
-impl OwnNetworks {
+/// The same, made for being asked at every packet.
+#[derive(Debug)]
+pub(super) struct OwnIndex {
+    any: bool,
+    addresses: HashSet<u128, FixedState>,
+    networks: Vec<Prefix>,
+}
+
+impl OwnIndex {
+    /// The addresses are the host's own: nobody chooses them so that their hashes meet.
+    pub(super) fn new(own: &OwnNetworks) -> Self {
+        let (any, own) = match own {
+            OwnNetworks::Any => (true, Own::default()),
+            OwnNetworks::Known(own) => (false, own.clone()),
+        };
+        Self { any, addresses: own.addresses.into_iter().map(number).collect(), networks: own.networks }
+    }
+
     /// Whether trying this address is evidence.
-    #[must_use]
-    pub fn is_target(&self, address: IpAddr) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Known(own) => {
-                own.addresses.contains(&address)
-                    || own.networks.iter().any(|net| net.contains(address) && !is_broadcast(net, address))
-            }
-        }
+    pub(super) fn is_target(&self, address: IpAddr) -> bool {
+        self.any
+            || self.addresses.contains(&number(address))
+            || self.networks.iter().any(|net| net.contains(address) && !is_broadcast(net, address))
     }
 
     /// Whether a service at this address is a service of ours.
-    #[must_use]
-    pub fn is_service(&self, address: IpAddr) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Known(own) => own.addresses.contains(&address),
-        }
+    pub(super) fn is_service(&self, address: IpAddr) -> bool {
+        self.any || self.addresses.contains(&number(address))
     }
 
     /// Whether this address can be a source outside. What this host does itself is another matter.
-    #[must_use]
-    pub fn is_source(&self, address: IpAddr) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Known(own) => !own.addresses.contains(&address),
-        }
+    pub(super) fn is_source(&self, address: IpAddr) -> bool {
+        self.any || !self.addresses.contains(&number(address))
+    }
+}
+
+/// Both families without mixing them: an IPv4 address as the IPv6 address that stands for it.
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u128::from(address.to_ipv6_mapped()),
+        IpAddr::V6(address) => u128::from(address),
     }
 }
 

@@ -158,6 +158,21 @@ impl EvidenceRecord {
         }
     }
 
+    /// Begins anew, in the same memory.
+    pub(super) fn restart(&mut self, subject: Subject, start: Timestamp) {
+        (self.subject, self.start, self.end) = (subject, start, start);
+        (self.first_packet, self.last_packet) = (start, start);
+        self.counters = Counters::default();
+        for distinct in [&mut self.failed_ports, &mut self.failed_hosts, &mut self.touched, &mut self.sources]
+        {
+            distinct.clear();
+        }
+        self.shapes.clear();
+        self.flows.clear();
+        self.proof = Proof::None;
+        self.destinations.clear();
+    }
+
     /// Adds what `other` saw. Both must be about the same subject; the subject of `self` stays.
     pub fn merge(&mut self, other: &Self) {
         self.start = self.start.min(other.start);

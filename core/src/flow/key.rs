@@ -1,22 +1,56 @@
-use crate::{net::Protocol, packet::Tuple};
-use std::net::IpAddr;
+use crate::{
+    net::Protocol,
+    packet::{Header, Icmp, IcmpMeaning, Transport, Tunnel, Tuple},
+};
+use std::{
+    hash::{Hash, Hasher},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
-/// A five-tuple without direction: both directions of a flow have the same key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// `::ffff:0:0/96`, where IPv4 addresses stand among those of IPv6 (RFC 4291 section 2.5.5.2). Headers are canonical: no
+/// packet has such an address of its own.
+const MAPPED: u128 = 0xffff << 32;
+
+/// A five-tuple without direction: both directions of a flow have the same key. A flow inside a tunnel has another than
+/// one outside, or in another tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FlowKey {
-    low: (IpAddr, u16),
-    high: (IpAddr, u16),
+    low: u128,
+    high: u128,
+    /// A digest of the tunnel, 0 outside of any.
+    tunnel: u64,
+    low_port: u16,
+    high_port: u16,
     protocol: Protocol,
+}
+
+impl Hash for FlowKey {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u128(self.low);
+        state.write_u128(self.high);
+        let ports = u64::from(self.low_port) << 16 | u64::from(self.high_port);
+        state.write_u64((ports << 8 | u64::from(self.protocol.0)) ^ self.tunnel);
+    }
 }
 
 impl FlowKey {
     /// The key, and whether the tuple's source is its low end.
-    pub(super) fn of(tuple: &Tuple) -> (Self, bool) {
-        let source = (tuple.source, tuple.source_port);
-        let destination = (tuple.destination, tuple.destination_port);
+    #[inline]
+    pub(super) fn of(tuple: &Tuple, tunnel: u64) -> (Self, bool) {
+        let source = (number(tuple.source), tuple.source_port);
+        let destination = (number(tuple.destination), tuple.destination_port);
         let source_is_low = source <= destination;
         let (low, high) = if source_is_low { (source, destination) } else { (destination, source) };
-        (Self { low, high, protocol: tuple.protocol }, source_is_low)
+        let key = Self {
+            low: low.0,
+            high: high.0,
+            tunnel,
+            low_port: low.1,
+            high_port: high.1,
+            protocol: tuple.protocol,
+        };
+        (key, source_is_low)
     }
 
     pub(super) fn protocol(&self) -> Protocol {
@@ -25,13 +59,59 @@ impl FlowKey {
 
     /// The tuple as seen from one end.
     pub(super) fn seen_from(&self, low: bool) -> Tuple {
-        let (source, destination) = if low { (self.low, self.high) } else { (self.high, self.low) };
+        let ends = [(self.low, self.low_port), (self.high, self.high_port)];
+        let [source, destination] = if low { ends } else { [ends[1], ends[0]] };
         Tuple {
-            source: source.0,
-            destination: destination.0,
+            source: address(source.0),
+            destination: address(destination.0),
             protocol: self.protocol,
             source_port: source.1,
             destination_port: destination.1,
         }
     }
+}
+
+#[inline]
+pub(super) fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => MAPPED | u128::from(u32::from(address)),
+        IpAddr::V6(address) => u128::from(address),
+    }
+}
+
+fn address(number: u128) -> IpAddr {
+    match u32::try_from(number ^ MAPPED) {
+        Ok(number) => IpAddr::V4(Ipv4Addr::from(number)),
+        Err(_) => IpAddr::V6(Ipv6Addr::from(number)),
+    }
+}
+
+/// The tunnel without direction: what comes back comes from its other end.
+pub(super) fn both_ways(tunnel: &Tunnel) -> Tunnel {
+    let (source, destination) =
+        (tunnel.source.min(tunnel.destination), tunnel.source.max(tunnel.destination));
+    Tunnel { source, destination, ..*tunnel }
+}
+
+/// Who talks to whom, of a packet that belongs to a flow of its own: no part of a packet, no ICMP error.
+#[inline]
+pub(super) fn tuple_of(header: &Header) -> Option<Tuple> {
+    let (source_port, destination_port) = match &header.transport {
+        Transport::Tcp(tcp) => (tcp.source_port, tcp.destination_port),
+        Transport::Udp(udp) => (udp.source_port, udp.destination_port),
+        Transport::Sctp(sctp) => (sctp.source_port, sctp.destination_port),
+        Transport::Icmp(Icmp {
+            meaning: IcmpMeaning::EchoRequest { identifier } | IcmpMeaning::EchoReply { identifier },
+            ..
+        }) => (*identifier, *identifier),
+        Transport::Icmp(_) | Transport::Fragment(_) => return None,
+        Transport::Other => (0, 0),
+    };
+    Some(Tuple {
+        source: header.source,
+        destination: header.destination,
+        protocol: header.protocol,
+        source_port,
+        destination_port,
+    })
 }

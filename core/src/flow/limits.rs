@@ -10,6 +10,8 @@ pub struct FlowLimits {
     /// Unanswered first packets and half-open connections of one source; a scanner of all ports of a silent host at 800
     /// a second stays below, one that fills the table does not.
     pub max_embryonic_per_source: u16,
+    /// The same of a /24 of IPv4 or a /64 of IPv6, within which one host may have every address.
+    pub max_embryonic_per_network: u16,
     /// A first packet unanswered for so long has failed. TCP sends a SYN again after 1 s (RFC 6298): one lost SYN and a
     /// slow answer are no failure.
     pub answer_timeout: Duration,
@@ -32,6 +34,7 @@ impl Default for FlowLimits {
             max_flows: 131_072,
             max_embryonic: 65_536,
             max_embryonic_per_source: 2_048,
+            max_embryonic_per_network: 8_192,
             answer_timeout: Duration::from_millis(2_500),
             handshake_timeout: Duration::from_secs(5),
             spent_timeout: Duration::from_secs(60),
@@ -54,12 +57,17 @@ pub struct FlowCounts {
     pub bad_sequence: u64,
     pub fragments: u64,
     pub clock_went_back: u64,
+    /// How often the room for embryonic flows began to be overrun, and was let be again.
+    pub emergencies: u64,
+    pub emergencies_over: u64,
+    /// Tries of sources seen once whose answer was not waited for to the end, in an emergency.
+    pub hurried: u64,
 }
 
 impl FlowCounts {
     /// Every counter under its stable name, with whether it means sight was lost.
     #[must_use]
-    pub fn named(&self) -> [(&'static str, u64, bool); 8] {
+    pub fn named(&self) -> [(&'static str, u64, bool); 11] {
         [
             ("flow.evicted_embryonic", self.evicted_embryonic, true),
             ("flow.evicted_two_way", self.evicted_two_way, true),
@@ -69,6 +77,9 @@ impl FlowCounts {
             ("flow.bad_sequence", self.bad_sequence, false),
             ("flow.fragment_without_ports", self.fragments, false),
             ("flow.clock_went_back", self.clock_went_back, false),
+            ("flow.emergency_began", self.emergencies, false),
+            ("flow.emergency_ended", self.emergencies_over, false),
+            ("flow.hurried", self.hurried, true),
         ]
     }
 }

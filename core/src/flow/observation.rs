@@ -1,7 +1,7 @@
 use super::{ConnState, Dialogue, FlowId, History};
 use crate::{
     application::Application,
-    packet::{TcpFlags, Tuple},
+    packet::{TcpFlags, Tunnel, Tuple},
     time::Timestamp,
 };
 use std::time::Duration;
@@ -147,10 +147,18 @@ pub struct FlowSummary {
     pub icmp_errors: IcmpErrors,
     /// What it spoke, where that was asked for; the flow table itself knows no payload.
     pub application: Option<Application>,
+    /// Of the first packet.
+    pub vlan: Option<u16>,
+    pub tunnel: Option<Tunnel>,
 }
 
 /// Who takes what the table observes.
 pub trait Sink {
     fn observe(&mut self, observation: &Observation);
     fn flow(&mut self, summary: &FlowSummary);
+
+    /// Whether [`Self::flow`] does anything; a summary that nobody wants is not made.
+    fn wants_flows(&self) -> bool {
+        true
+    }
 }

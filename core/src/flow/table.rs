@@ -1,22 +1,27 @@
 use super::{
-    conn_state::ConnState,
     connection::{Connection, Phase, Step},
-    history::History,
-    id::{FlowId, Place},
-    key::FlowKey,
+    id::Place,
+    key::{FlowKey, both_ways, tuple_of},
     limits::{FlowCounts, FlowLimits},
-    observation::{EndReason, FlowState, FlowSummary, IcmpErrors, Observation, Sink, Traffic, What},
+    observation::{EndReason, IcmpErrors, Observation, Sink, Traffic, What},
 };
 use crate::{
-    lanes::{Lanes, Slot},
-    net::Protocol,
-    packet::{Header, Icmp, IcmpMeaning, Tcp, TcpFlags, Transport, Tuple, Udp},
+    lanes::{Lanes, Slot, Tag},
+    net::Prefix,
+    packet::{Header, Icmp, IcmpMeaning, Tcp, TcpFlags, Transport, Tunnel, Udp},
     time::Timestamp,
 };
 use std::time::Duration;
 
 mod datagrams;
+mod emergency;
+mod quota;
 mod segments;
+mod summary;
+
+use emergency::Emergency;
+use quota::{Counters, Quota};
+use summary::{id_of, presented, summary};
 
 /// Lanes in which flows wait. Each has one timeout, so what is due stands in front.
 mod lane {
@@ -38,25 +43,41 @@ mod lane {
     pub(super) const PENDING: [usize; 3] = [OPENING, HALF_OPEN, ONE_WAY];
 }
 
-/// Counters for the quota, by hash of the source: 16 KiB whatever the number of sources. Two sources that share a
-/// counter share a quota; the hash is keyed, so nobody chooses with whom.
-const QUOTA_COUNTERS: usize = 8_192;
+/// Entries whose places are set aside at once: address space, no memory.
+const MAX_RESERVED: usize = 1 << 22;
+/// How long is waited in an emergency: for an answer (within a second all but broken networks answer), for the end of a
+/// handshake, and with what failed.
+const HURRIED_ANSWER: Duration = Duration::from_secs(1);
+const HURRIED_HANDSHAKE: Duration = Duration::from_secs(2);
+const HURRIED_MEMORY: Duration = Duration::from_secs(10);
+/// Who waits for so many answers is no spoofed source, of which each is seen once.
+const FEW_WAITING: u16 = 3;
+/// A two-way flow is moved to the end of its lane when this part of its timeout has passed since it last was, not at
+/// every packet. It is timed out late by as much at most, and never late when a packet asks for it.
+const LOOKS_A_TIMEOUT: u32 = 8;
 
 #[derive(Debug)]
 struct Flow {
     generation: u32,
+    lane: usize,
     initiator_is_low: bool,
     picked_up: bool,
     /// Its failure was told.
     told: bool,
-    lane: usize,
+    /// It came in no tunnel, or in one that is trusted.
+    is_evidence: bool,
+    quota: Counters,
     start: Timestamp,
     last: Timestamp,
     told_active: Timestamp,
+    /// When the next packet has to look whether the flow has to be told of, moved in its lane, or is over.
+    look_at: Timestamp,
     to_server: Traffic,
     to_client: Traffic,
-    icmp_errors: IcmpErrors,
     connection: Option<Connection>,
+    icmp_errors: IcmpErrors,
+    vlan: Option<u16>,
+    tunnel: Option<Box<Tunnel>>,
 }
 
 /// The flows of one sensor. See the module for its invariants.
@@ -64,24 +85,46 @@ struct Flow {
 pub struct FlowTable {
     limits: FlowLimits,
     flows: Lanes<FlowKey, Flow, { lane::COUNT }>,
-    pending_of_source: Vec<u16>,
+    quota: Quota,
+    emergency: Emergency,
+    trusted_tunnels: Vec<Prefix>,
     counts: FlowCounts,
     /// Flows opened so far, around the end of the numbers: the generation of the next.
     opened: u32,
     now: Timestamp,
+    /// Nothing is due before it; none when nothing is kept.
+    next_due: Option<Timestamp>,
 }
 
 impl FlowTable {
     #[must_use]
     pub fn new(limits: FlowLimits, seed: u64) -> Self {
+        let room = limits.max_flows.saturating_add(limits.max_embryonic).min(MAX_RESERVED);
         Self {
             limits,
-            flows: Lanes::new(seed),
-            pending_of_source: vec![0; QUOTA_COUNTERS],
+            flows: Lanes::with_capacity(seed, room),
+            quota: Quota::new(),
+            emergency: Emergency::default(),
+            trusted_tunnels: Vec::new(),
             counts: FlowCounts::default(),
             opened: 0,
             now: Timestamp::default(),
+            next_due: None,
         }
+    }
+
+    /// What comes in a tunnel between two of these is evidence as what comes outside of tunnels is. Of all others only
+    /// flows are told: anybody can write such packets, with any addresses inside.
+    #[must_use]
+    pub fn trusting(mut self, tunnels: Vec<Prefix>) -> Self {
+        self.trusted_tunnels = tunnels;
+        self
+    }
+
+    /// Whether the room for embryonic flows is being overrun, so that answers are waited for no longer than they take.
+    #[must_use]
+    pub fn is_emergency(&self) -> bool {
+        self.emergency.is_on()
     }
 
     #[must_use]
@@ -111,35 +154,72 @@ impl FlowTable {
         (0..lane::COUNT).filter_map(|lane| self.deadline(lane)).min()
     }
 
+    #[inline]
+    fn ticket(&self, header: &Header) -> Option<Ticket> {
+        let (key, source_is_low) = FlowKey::of(&tuple_of(header)?, self.tunnel_digest(header));
+        Some(Ticket { key, tag: self.flows.tag(&key), source_is_low })
+    }
+
+    #[inline]
+    pub(super) fn tag(&self, key: &FlowKey) -> Tag {
+        self.flows.tag(key)
+    }
+
+    #[inline]
+    pub(super) fn guess(&self, tag: Tag) -> Option<Slot> {
+        self.flows.guess(tag)
+    }
+
+    /// Reads every part of a flow that its next packet will change.
+    #[inline]
+    pub(super) fn read(&self, slot: Slot) -> u64 {
+        let Some(flow) = self.flows.get(slot) else { return 0 };
+        let connection = flow.connection.as_ref().map_or(0, Connection::read);
+        flow.to_client.packets.wrapping_add(flow.look_at.as_micros()).wrapping_add(connection)
+    }
+
     /// Takes a packet in; what follows from it goes to `sink`. The flow it belongs to, if it made or found one: an ICMP
     /// error is noted in the flow it is about, and belongs to none itself.
+    #[inline]
     pub fn push(&mut self, header: &Header, at: Timestamp, sink: &mut impl Sink) -> Option<Place> {
         if at < self.now {
             self.counts.clock_went_back += 1;
         }
         self.advance(at, sink);
-        let now = self.now;
-        match &header.transport {
-            Transport::Tcp(tcp) => self.tcp(header, tcp, now, sink),
-            Transport::Udp(udp) => self.udp(header, udp, now, sink),
-            Transport::Icmp(icmp) => self.icmp(header, icmp, now, sink),
-            Transport::Fragment(_) => {
-                self.counts.fragments += 1;
-                None
+        let Some(ticket) = self.ticket(header) else {
+            match &header.transport {
+                Transport::Icmp(icmp) => self.icmp_error(header, icmp, sink),
+                Transport::Fragment(_) => self.counts.fragments += 1,
+                _ => {}
             }
-            Transport::Sctp(_) | Transport::Other => self.portless(header, now, sink),
+            return None;
+        };
+        match &header.transport {
+            Transport::Tcp(tcp) => self.tcp(header, tcp, &ticket, sink),
+            _ => self.datagram(header, &ticket, sink),
         }
     }
 
     /// Lets time pass: tells of what timed out.
+    #[inline]
     pub fn advance(&mut self, to: Timestamp, sink: &mut impl Sink) {
         self.now = self.now.max(to);
+        if self.next_due.is_some_and(|due| due <= self.now) {
+            self.expire_due(sink);
+        }
+    }
+
+    fn expire_due(&mut self, sink: &mut impl Sink) {
         for lane in 0..lane::COUNT {
             while let Some(due) = self.deadline(lane).filter(|due| *due <= self.now) {
                 let Some(slot) = self.flows.oldest(lane) else { break };
                 self.expire(slot, lane, due, sink);
             }
         }
+        if self.emergency.look(self.embryonic(), self.limits.max_embryonic, self.now) {
+            self.counts.emergencies_over += 1;
+        }
+        self.next_due = self.next_deadline();
     }
 
     /// The capture ended: what waits for an answer is taken as unanswered, every flow is told of.
@@ -153,11 +233,16 @@ impl FlowTable {
         }
     }
 
+    /// How long a flow stays in a lane. In an emergency those that wait stay shorter: what has not been answered within
+    /// a second hardly will be, and the room is needed.
     fn timeout(&self, lane: usize) -> Duration {
+        let hurry = |timeout: Duration, at_most: Duration| {
+            if self.emergency.is_on() { timeout.min(at_most) } else { timeout }
+        };
         match lane {
-            lane::OPENING | lane::ONE_WAY => self.limits.answer_timeout,
-            lane::HALF_OPEN => self.limits.handshake_timeout,
-            lane::SPENT => self.limits.spent_timeout,
+            lane::OPENING | lane::ONE_WAY => hurry(self.limits.answer_timeout, HURRIED_ANSWER),
+            lane::HALF_OPEN => hurry(self.limits.handshake_timeout, HURRIED_HANDSHAKE),
+            lane::SPENT => hurry(self.limits.spent_timeout, HURRIED_MEMORY),
             lane::DATAGRAMS => self.limits.datagram_idle_timeout,
             lane::CLOSED => self.limits.closed_timeout,
             _ => self.limits.idle_timeout,
@@ -165,35 +250,58 @@ impl FlowTable {
     }
 
     fn deadline(&self, lane: usize) -> Option<Timestamp> {
-        let flow = self.flows.get(self.flows.oldest(lane)?)?;
+        Some(self.due(self.flows.get(self.flows.oldest(lane)?)?))
+    }
+
+    /// When a flow times out, if nothing comes.
+    fn due(&self, flow: &Flow) -> Timestamp {
         // Opening flows stand by their first packet, which is when they began to wait.
-        let since = if matches!(lane, lane::OPENING | lane::ONE_WAY) { flow.start } else { flow.last };
-        Some(since.saturating_add(self.timeout(lane)))
+        let opening = matches!(flow.lane, lane::OPENING | lane::ONE_WAY);
+        let since = if opening { flow.start } else { flow.last };
+        since.saturating_add(self.timeout(flow.lane))
+    }
+
+    /// A flow has come into its lane: it must not be forgotten there.
+    fn expect(&mut self, slot: Slot) {
+        let Some(due) = self.flows.get(slot).map(|flow| self.due(flow)) else { return };
+        self.next_due = Some(self.next_due.map_or(due, |next| next.min(due)));
     }
 
     fn expire(&mut self, slot: Slot, lane: usize, due: Timestamp, sink: &mut impl Sink) {
         match lane {
-            lane::OPENING | lane::ONE_WAY => {
-                self.fail(slot, What::Silent, due, sink);
+            // In an emergency nearly all that is not answered has an invented source, which is never seen again: only
+            // who waits for several answers is told of.
+            lane::OPENING | lane::ONE_WAY if self.emergency.is_on() && !self.waits_for_more(slot) => {
+                self.counts.hurried += 1;
+                self.remove(slot, EndReason::Forced, sink);
             }
+            lane::OPENING | lane::ONE_WAY => self.fail(slot, What::Silent, due, sink),
             lane::HALF_OPEN => self.fail(slot, What::HalfOpen, due, sink),
             _ => self.remove(slot, EndReason::Timeout, sink),
         }
     }
 
+    fn waits_for_more(&self, slot: Slot) -> bool {
+        self.flows.get(slot).is_some_and(|flow| self.quota.waiting(flow.quota) >= FEW_WAITING)
+    }
+
     /// Tells of a failure once, and keeps the flow among the spent.
     fn fail(&mut self, slot: Slot, what: What, at: Timestamp, sink: &mut impl Sink) {
-        self.park(slot, lane::SPENT);
         let Some(flow) = self.flows.get_mut(slot) else { return };
         let one_sided = what == What::Silent && flow.connection.as_ref().is_some_and(|c| c.one_sided);
         flow.last = flow.last.max(at);
-        if !std::mem::replace(&mut flow.told, true) && !flow.picked_up && !one_sided {
+        let is_news = !std::mem::replace(&mut flow.told, true) && !flow.picked_up && !one_sided;
+        self.park(slot, lane::SPENT);
+        if is_news {
             self.observe(slot, what, at, sink);
         }
     }
 
     fn observe(&self, slot: Slot, what: What, at: Timestamp, sink: &mut impl Sink) {
         let (Some(flow), Some(key)) = (self.flows.get(slot), self.flows.key(slot)) else { return };
+        if !flow.is_evidence {
+            return;
+        }
         sink.observe(&Observation {
             at,
             since: flow.start,
@@ -206,38 +314,38 @@ impl FlowTable {
 
     /// Moves a flow to the end of a lane, and keeps the quota's counters right.
     fn park(&mut self, slot: Slot, to: usize) {
-        let Some(source) = self.initiator(slot) else { return };
-        let counter = self.quota_counter(&source);
+        let look_at = self.look_at(to);
         let Some(flow) = self.flows.get_mut(slot) else { return };
         let from = std::mem::replace(&mut flow.lane, to);
+        flow.look_at = look_at.min(flow.told_active.saturating_add(self.limits.active_timeout));
+        let counters = flow.quota;
         self.flows.move_to(slot, to);
-        self.count_pending(counter, from, to);
-    }
-
-    fn count_pending(&mut self, counter: usize, from: usize, to: usize) {
-        let Some(pending) = self.pending_of_source.get_mut(counter) else { return };
         match (lane::PENDING.contains(&from), lane::PENDING.contains(&to)) {
-            (true, false) => *pending = pending.saturating_sub(1),
-            (false, true) => *pending = pending.saturating_add(1),
+            (true, false) => self.quota.remove(counters),
+            (false, true) => self.quota.add(counters),
             _ => {}
         }
+        self.expect(slot);
     }
 
-    fn initiator(&self, slot: Slot) -> Option<std::net::IpAddr> {
-        let flow = self.flows.get(slot)?;
-        Some(self.flows.key(slot)?.seen_from(flow.initiator_is_low).source)
-    }
-
-    fn quota_counter(&self, source: &std::net::IpAddr) -> usize {
-        usize::try_from(self.flows.hash(source) % QUOTA_COUNTERS as u64).unwrap_or(0)
+    /// When a packet of a flow that now comes to a lane's end has to look again.
+    fn look_at(&self, lane: usize) -> Timestamp {
+        // Those who wait stand in order of what they wait for, not of their last packet.
+        if lane::PENDING.contains(&lane) {
+            return self.now.saturating_add(self.limits.active_timeout);
+        }
+        self.now.saturating_add(self.timeout(lane) / LOOKS_A_TIMEOUT)
     }
 
     fn remove(&mut self, slot: Slot, reason: EndReason, sink: &mut impl Sink) {
-        let Some(source) = self.initiator(slot) else { return };
-        let counter = self.quota_counter(&source);
-        let Some((key, flow)) = self.flows.remove(slot) else { return };
-        self.count_pending(counter, flow.lane, lane::CLOSED);
-        sink.flow(&summary(&key, &flow, id_of(slot, &flow), reason));
+        let (Some(flow), Some(key)) = (self.flows.get(slot), self.flows.key(slot)) else { return };
+        if lane::PENDING.contains(&flow.lane) {
+            self.quota.remove(flow.quota);
+        }
+        if sink.wants_flows() {
+            sink.flow(&summary(key, flow, id_of(slot, flow), reason));
+        }
+        self.flows.discard(slot);
     }
 
     fn place(&self, slot: Slot, from_initiator: bool, is_new: bool) -> Option<Place> {
@@ -245,16 +353,18 @@ impl FlowTable {
         Some(Place { flow: id_of(slot, flow), from_initiator, is_new })
     }
 
-    /// A place for a new flow, or none because its source has too many already.
-    fn admit(&mut self, tuple: &Tuple, lane: usize, sink: &mut impl Sink) -> bool {
-        let counter = self.quota_counter(&tuple.source);
-        let pending = self.pending_of_source.get(counter).copied().unwrap_or(0);
-        if lane::PENDING.contains(&lane) && pending >= self.limits.max_embryonic_per_source {
+    /// Flows that are one-way, half-open or failed.
+    fn embryonic(&self) -> usize {
+        lane::EMBRYONIC.iter().map(|lane| self.flows.lane_len(*lane)).sum()
+    }
+
+    /// A place for a new flow, or none because its source or its source's network has too many already.
+    fn admit(&mut self, source: Counters, lane: usize, sink: &mut impl Sink) -> bool {
+        if lane::PENDING.contains(&lane) && self.quota.is_spent(source, &self.limits) {
             self.counts.source_quota += 1;
             return false;
         }
-        let embryonic: usize = lane::EMBRYONIC.iter().map(|lane| self.flows.lane_len(*lane)).sum();
-        if embryonic >= self.limits.max_embryonic.max(1) {
+        if self.embryonic() >= self.limits.max_embryonic.max(1) {
             // The spent first, then the longest lane: a flood of one sort pays with its own.
             let victim = if self.flows.lane_len(lane::SPENT) > 0 {
                 lane::SPENT
@@ -266,6 +376,11 @@ impl FlowTable {
             };
             if victim != lane::SPENT {
                 self.counts.evicted_embryonic += 1;
+                if self.emergency.overrun() {
+                    self.counts.emergencies += 1;
+                    // Everybody waits shorter from now on.
+                    self.next_due = Some(self.now);
+                }
             }
             if let Some(slot) = self.flows.oldest(victim) {
                 self.remove(slot, EndReason::Forced, sink);
@@ -298,76 +413,133 @@ impl FlowTable {
 
     fn open(
         &mut self,
-        opening: &Opening,
+        opening: Opening,
+        ticket: &Ticket,
         header: &Header,
         flags: TcpFlags,
         sink: &mut impl Sink,
     ) -> Option<Slot> {
-        if !self.admit(&opening.tuple, opening.lane, sink) {
+        let counters = |source| Quota::of(source, |number| self.flows.hash(number));
+        let source = counters(header.source);
+        let initiator = if opening.reversed { counters(header.destination) } else { source };
+        if !self.admit(source, opening.lane, sink) {
             return None;
         }
-        let (key, source_is_low) = FlowKey::of(&opening.tuple);
         let generation = self.opened;
         self.opened = self.opened.wrapping_add(1);
         let mut flow = Flow {
             generation,
-            initiator_is_low: source_is_low != opening.reversed,
+            lane: opening.lane,
+            initiator_is_low: ticket.source_is_low != opening.reversed,
             picked_up: opening.picked_up,
             told: false,
-            lane: opening.lane,
+            is_evidence: self.is_evidence(header),
+            quota: initiator,
             start: self.now,
             last: self.now,
             told_active: self.now,
+            look_at: self.look_at(opening.lane),
             to_server: Traffic::default(),
             to_client: Traffic::default(),
-            icmp_errors: IcmpErrors::default(),
             connection: opening.connection,
+            icmp_errors: IcmpErrors::default(),
+            vlan: header.vlan,
+            tunnel: header.tunnel.map(Box::new),
         };
         flow.add(header, !opening.reversed, flags);
         if let (Some(connection), Transport::Tcp(tcp)) = (&mut flow.connection, &header.transport) {
             connection.trace_first(tcp, opening.reversed);
         }
-        let initiator = if opening.reversed { opening.tuple.destination } else { opening.tuple.source };
-        let counter = self.quota_counter(&initiator);
-        let slot = self.flows.insert(key, flow, opening.lane);
-        self.count_pending(counter, lane::CLOSED, opening.lane);
+        let slot = self.flows.insert_tagged(ticket.tag, ticket.key, flow, opening.lane);
+        if lane::PENDING.contains(&opening.lane) {
+            self.quota.add(initiator);
+        }
+        self.expect(slot);
         Some(slot)
     }
 
-    /// Notes a packet of a known flow; whether it came from the initiator.
+    /// Whether what the packet tells can be held against anybody.
+    fn is_evidence(&self, header: &Header) -> bool {
+        let Some(tunnel) = header.tunnel else { return true };
+        let trusted = |address| self.trusted_tunnels.iter().any(|prefix| prefix.contains(address));
+        // Whoever may send into the tunnel wrote what is inside of it, a further tunnel too.
+        tunnel.depth == 1 && trusted(tunnel.source) && trusted(tunnel.destination)
+    }
+
+    fn tunnel_digest(&self, header: &Header) -> u64 {
+        header.tunnel.map_or(0, |tunnel| self.flows.hash(&both_ways(&tunnel)) | 1)
+    }
+
+    /// The flow of a packet; one that is over is told of and gone.
+    #[inline]
+    fn find(&mut self, ticket: &Ticket, sink: &mut impl Sink) -> Option<Slot> {
+        let slot = self.flows.find_tagged(ticket.tag, &ticket.key)?;
+        let flow = self.flows.get(slot)?;
+        // Whoever waits was moved along exactly.
+        if flow.look_at <= self.now && !lane::PENDING.contains(&flow.lane) && self.due(flow) <= self.now {
+            self.remove(slot, EndReason::Timeout, sink);
+            return None;
+        }
+        Some(slot)
+    }
+
+    /// Notes a packet of a known flow.
+    #[inline]
     fn note(
         &mut self,
         slot: Slot,
-        source_is_low: bool,
+        ticket: &Ticket,
         header: &Header,
         flags: TcpFlags,
         sink: &mut impl Sink,
-    ) -> bool {
+    ) -> Option<Place> {
         let now = self.now;
-        let active_timeout = self.limits.active_timeout;
-        let Some(flow) = self.flows.get_mut(slot) else { return false };
-        let from_initiator = flow.initiator_is_low == source_is_low;
+        let flow = self.flows.get_mut(slot)?;
+        let from_initiator = flow.initiator_is_low == ticket.source_is_low;
         flow.add(header, from_initiator, flags);
-        // The lanes of those that wait are in order of what they wait for, not of their last packet.
         if !lane::PENDING.contains(&flow.lane) {
             flow.last = now;
-            let lane = flow.lane;
+        }
+        let place = Place { flow: id_of(slot, flow), from_initiator, is_new: false };
+        if flow.look_at <= now {
+            self.look(slot, sink);
+        }
+        Some(place)
+    }
+
+    /// What has to be done for a flow every now and then only: tell of it, move it in its lane.
+    fn look(&mut self, slot: Slot, sink: &mut impl Sink) {
+        let now = self.now;
+        let active_timeout = self.limits.active_timeout;
+        let Some(lane) = self.flows.get(slot).map(|flow| flow.lane) else { return };
+        let next = self.look_at(lane);
+        if !lane::PENDING.contains(&lane) {
             self.flows.move_to(slot, lane);
         }
-        let Some(flow) = self.flows.get_mut(slot) else { return from_initiator };
-        if now.since(flow.told_active) >= active_timeout {
+        let Some(flow) = self.flows.get_mut(slot) else { return };
+        let is_due = now.since(flow.told_active) >= active_timeout;
+        if is_due {
             flow.told_active = now;
-            if let (Some(key), Some(flow)) = (self.flows.key(slot), self.flows.get(slot)) {
-                sink.flow(&summary(key, flow, id_of(slot, flow), EndReason::Active));
-            }
         }
-        from_initiator
+        flow.look_at = next.min(flow.told_active.saturating_add(active_timeout));
+        if let (true, true, Some(key), Some(flow)) =
+            (is_due, sink.wants_flows(), self.flows.key(slot), self.flows.get(slot))
+        {
+            sink.flow(&summary(key, flow, id_of(slot, flow), EndReason::Active));
+        }
     }
+}
+
+/// Where a packet's flow is to be looked for.
+#[derive(Debug, Clone, Copy)]
+struct Ticket {
+    key: FlowKey,
+    tag: Tag,
+    source_is_low: bool,
 }
 
 /// A flow about to be made.
 struct Opening {
-    tuple: Tuple,
     lane: usize,
     /// The packet comes from the presumed service.
     reversed: bool,
@@ -376,101 +548,5 @@ struct Opening {
 }
 
 impl Opening {
-    fn spent(tuple: Tuple) -> Self {
-        Self { tuple, lane: lane::SPENT, reversed: false, picked_up: false, connection: None }
-    }
-}
-
-impl Flow {
-    fn add(&mut self, header: &Header, to_server: bool, flags: TcpFlags) {
-        let traffic = if to_server { &mut self.to_server } else { &mut self.to_client };
-        traffic.packets += 1;
-        traffic.bytes += u64::from(header.ip_length);
-        traffic.payload += datagram_payload(header);
-        traffic.flags = traffic.flags | flags;
-    }
-
-    fn conn_state(&self, protocol: Protocol) -> ConnState {
-        match &self.connection {
-            Some(connection) => connection.conn_state(),
-            None => ConnState::of_datagrams(protocol, self.to_server.packets > 0, self.to_client.packets > 0),
-        }
-    }
-
-    /// As Zeek has it: of UDP who sent anything, of other datagrams nothing.
-    fn history(&self, protocol: Protocol) -> History {
-        let mut history = History::default();
-        match &self.connection {
-            Some(connection) => return connection.history(),
-            None if protocol != Protocol::UDP => return history,
-            None => {}
-        }
-        if self.picked_up {
-            history.add(History::FLIPPED, true);
-        }
-        let (initiator_sent, other_sent) = (self.to_server.packets > 0, self.to_client.packets > 0);
-        for from_initiator in [!self.picked_up, self.picked_up] {
-            if if from_initiator { initiator_sent } else { other_sent } {
-                history.add(b'D', from_initiator);
-            }
-        }
-        history
-    }
-}
-
-fn id_of(slot: Slot, flow: &Flow) -> FlowId {
-    FlowId::new(slot.number(), flow.generation)
-}
-
-/// Bytes behind the transport header; TCP's are counted by their numbers.
-fn datagram_payload(header: &Header) -> u64 {
-    /// IP headers without options, and the header of an ICMP message.
-    const HEADERS: (u32, u32, u32) = (20, 40, 8);
-    match &header.transport {
-        Transport::Udp(udp) => u64::from(udp.payload_length),
-        Transport::Icmp(_) => {
-            let ip = if header.source.is_ipv4() { HEADERS.0 } else { HEADERS.1 };
-            u64::from(header.ip_length.saturating_sub(ip + HEADERS.2))
-        }
-        Transport::Sctp(sctp) => u64::from(sctp.payload_length),
-        Transport::Tcp(_) | Transport::Fragment(_) | Transport::Other => 0,
-    }
-}
-
-fn summary(key: &FlowKey, flow: &Flow, id: FlowId, reason: EndReason) -> FlowSummary {
-    let (mut to_server, mut to_client) = (flow.to_server, flow.to_client);
-    if let Some(connection) = &flow.connection {
-        (to_server.payload, to_client.payload) = connection.payload();
-    }
-    let state = match flow.lane {
-        lane::CLOSED => FlowState::Closed,
-        lane::CONNECTED | lane::DATAGRAMS => FlowState::Established,
-        _ => FlowState::New,
-    };
-    FlowSummary {
-        id,
-        flow: presented(key, flow),
-        start: flow.start,
-        end: flow.last,
-        to_server,
-        to_client,
-        state,
-        reason,
-        picked_up: flow.picked_up,
-        conn_state: flow.conn_state(key.protocol()),
-        history: flow.history(key.protocol()),
-        icmp_errors: flow.icmp_errors,
-        application: None,
-    }
-}
-
-/// The tuple from the initiator on; for ICMP with type and code of an echo request, as EVE and the community id have it.
-fn presented(key: &FlowKey, flow: &Flow) -> Tuple {
-    let mut tuple = key.seen_from(flow.initiator_is_low);
-    match key.protocol() {
-        Protocol::ICMP => (tuple.source_port, tuple.destination_port) = (8, 0),
-        Protocol::ICMPV6 => (tuple.source_port, tuple.destination_port) = (128, 0),
-        _ => {}
-    }
-    tuple
+    const SPENT: Self = Self { lane: lane::SPENT, reversed: false, picked_up: false, connection: None };
 }

@@ -485,7 +485,7 @@ impl Intake<'_> {
     /// Takes frames in, without those that another interface has shown, where there are others.
     fn take(&mut self, batch: &[Frame<'_>], others: Option<(&mut Duplicates, u32)>) {
         let Some((duplicates, id)) = others else {
-            return batch.iter().for_each(|frame| self.pipeline.push(frame));
+            return self.pipeline.push_all(batch.iter().copied());
         };
         let mut new = [None; BATCH];
         let mut count = 0;
@@ -495,7 +495,7 @@ impl Intake<'_> {
             count += 1;
         }
         *self.repeated += (batch.len() - count) as u64;
-        new.iter().flatten().for_each(|frame| self.pipeline.push(frame));
+        self.pipeline.push_all(new.iter().flatten().copied().copied());
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is counted of a source or a service and not sent yet.
 
 use super::*;
+use crate::{decision::MAX_SAMPLE_FLOWS, flow::community_id};
 
 #[derive(Debug)]
 pub(super) struct Source {
@@ -16,8 +17,15 @@ pub(super) struct Source {
     pub(super) touched: Vec<(IpAddr, u16)>,
     /// Connections left without a word, up to [`PROVING_EMPTY_SESSIONS`], and when the first of them was.
     pub(super) empty: (u32, Timestamp),
+    /// Of the flows pending; their ids are made when they are sent.
+    pub(super) samples: Samples,
     pub(super) last: Timestamp,
 }
+
+/// Records kept for their memory.
+pub(super) type Spare = Vec<Box<EvidenceRecord>>;
+
+pub(super) type Samples = [Option<Tuple>; MAX_SAMPLE_FLOWS];
 
 #[derive(Debug)]
 pub(super) struct ServiceState {
@@ -29,9 +37,16 @@ pub(super) struct ServiceState {
 }
 
 impl Source {
-    pub(super) fn record(&mut self, observation: &Observation, start: Timestamp) -> &mut EvidenceRecord {
+    pub(super) fn record(
+        &mut self,
+        observation: &Observation,
+        start: Timestamp,
+        spare: &mut Spare,
+    ) -> &mut EvidenceRecord {
         let record = self.pending.get_or_insert_with(|| {
-            let mut record = empty_record(Subject::Source(observation.flow.source), start);
+            let subject = Subject::Source(observation.flow.source);
+            let mut record = spare.pop().unwrap_or_else(|| empty_record(subject, start));
+            record.restart(subject, start);
             record.first_packet = observation.since;
             record
         });
@@ -41,9 +56,29 @@ impl Source {
         record
     }
 
-    pub(super) fn take(&mut self) -> Option<EvidenceRecord> {
+    /// Names a flow; the same one twice counts once, as the ids do: all flows of a source begin at it.
+    pub(super) fn sample(&mut self, flow: &Tuple) {
+        for place in &mut self.samples {
+            match place {
+                Some(known) if known == flow => return,
+                Some(_) => {}
+                None => {
+                    *place = Some(*flow);
+                    return;
+                }
+            }
+        }
+    }
+
+    pub(super) fn take(&mut self, spare: &mut Spare) -> Option<EvidenceRecord> {
         (self.telling, self.hot) = (false, false);
-        self.pending.take().map(|record| *record)
+        let samples = std::mem::take(&mut self.samples);
+        let mut pending = self.pending.take()?;
+        pending.flows.extend(samples.iter().flatten().map(community_id));
+        let fresh = EvidenceRecord::new(pending.subject, pending.start, pending.start);
+        let record = std::mem::replace(&mut *pending, fresh);
+        keep(spare, Some(pending));
+        Some(record)
     }
 
     /// Counts one more connection left without a word; whether they are so many that they prove their source.
@@ -76,8 +111,8 @@ impl ServiceState {
         }
         // Ordinary traffic: its handshakes have come, nothing is owed.
         if now.since(self.since) >= SERVICE_HOLD {
-            let last_packet = self.pending.last_packet;
-            self.pending = empty_record(self.pending.subject, now);
+            let (subject, last_packet) = (self.pending.subject, self.pending.last_packet);
+            self.pending.restart(subject, now);
             self.pending.last_packet = last_packet;
         }
         false
@@ -88,9 +123,11 @@ impl ServiceState {
         if unanswered(&self.pending) >= TELL_UNANSWERED_SYNS {
             self.told = Some(now);
         }
-        let mut fresh = empty_record(Subject::Service(service), now);
+        let mut fresh = EvidenceRecord::new(Subject::Service(service), now, now);
         fresh.last_packet = self.pending.last_packet;
-        *std::mem::replace(&mut self.pending, fresh)
+        // Here, and not at the next packet.
+        fresh.sources.reserve();
+        std::mem::replace(&mut *self.pending, fresh)
     }
 }
 
@@ -105,12 +142,12 @@ pub(super) fn stamped(mut record: EvidenceRecord, start: Timestamp, now: Timesta
     record
 }
 
-pub(super) fn sample(record: &mut EvidenceRecord, flow: &Tuple) {
-    if record.flows.len() < MAX_SAMPLE_FLOWS {
-        let id = community_id(flow);
-        if !record.flows.contains(&id) {
-            record.flows.push(id);
-        }
+/// Keeps a record for its memory.
+pub(super) fn keep(spare: &mut Spare, record: Option<Box<EvidenceRecord>>) {
+    if let Some(record) = record
+        && spare.len() < SPARE_RECORDS
+    {
+        spare.push(record);
     }
 }
 

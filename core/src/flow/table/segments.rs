@@ -3,97 +3,101 @@
 use super::*;
 
 impl FlowTable {
+    #[inline]
     pub(super) fn tcp(
         &mut self,
         header: &Header,
         tcp: &Tcp,
-        now: Timestamp,
+        ticket: &Ticket,
         sink: &mut impl Sink,
     ) -> Option<Place> {
-        let tuple = Tuple {
-            source: header.source,
-            destination: header.destination,
-            protocol: header.protocol,
-            source_port: tcp.source_port,
-            destination_port: tcp.destination_port,
-        };
-        let (key, source_is_low) = FlowKey::of(&tuple);
-        let mut known = self.flows.find(&key);
+        let mut known = self.find(ticket, sink);
         if tcp.flags.is_bare_syn() {
-            let (packets, bytes) = (1, u64::from(header.ip_length));
-            sink.observe(&Observation { at: now, since: now, flow: tuple, what: What::Syn, packets, bytes });
-            // The same ports again for another connection: the old flow is over.
-            let other = known.and_then(|slot| self.flows.get(slot)).is_some_and(|flow| {
-                flow.connection.as_ref().is_none_or(|connection| connection.is_other_syn(tcp))
-            });
-            if let (true, Some(slot)) = (other, known) {
-                self.remove(slot, EndReason::Timeout, sink);
-                known = None;
-            }
+            known = self.syn(known, header, tcp, ticket, sink);
         }
-        let Some(slot) = known else { return self.first_segment(&tuple, header, tcp, sink) };
-        let from_initiator = self.note(slot, source_is_low, header, tcp.flags, sink);
-        let place = self.place(slot, from_initiator, false);
+        let Some(slot) = known else { return self.first_segment(header, tcp, ticket, sink) };
+        let place = self.note(slot, ticket, header, tcp.flags, sink)?;
+        let now = self.now;
         if tcp.flags.is_stealth() {
-            self.stealth_in_flow(slot, from_initiator, tcp, now, sink);
-            return place;
+            self.stealth_in_flow(slot, place.from_initiator, tcp, now, sink);
+            return Some(place);
         }
-        let connection = self.flows.get_mut(slot)?.connection.as_mut()?;
-        let step = connection.segment(from_initiator, tcp, now);
+        let flow = self.flows.get_mut(slot)?;
+        let connection = flow.connection.as_mut()?;
+        let step = connection.segment(place.from_initiator, tcp, now);
         let phase = connection.phase;
-        self.carry_out(slot, step, phase, now, sink);
-        place
+        if step != Step::Nothing || phase == Phase::PickedUp && flow.lane != lane::CONNECTED {
+            self.carry_out(slot, step, phase, now, sink);
+        }
+        Some(place)
     }
 
-    pub(super) fn first_segment(
+    /// Tells of a bare SYN, and of the flow it ends: the same ports again for another connection.
+    fn syn(
         &mut self,
-        tuple: &Tuple,
+        known: Option<Slot>,
         header: &Header,
         tcp: &Tcp,
+        ticket: &Ticket,
+        sink: &mut impl Sink,
+    ) -> Option<Slot> {
+        if self.is_evidence(header) {
+            sink.observe(&Observation {
+                at: self.now,
+                since: self.now,
+                flow: ticket.key.seen_from(ticket.source_is_low),
+                what: What::Syn,
+                packets: 1,
+                bytes: u64::from(header.ip_length),
+            });
+        }
+        let slot = known?;
+        let connection = self.flows.get(slot)?.connection.as_ref();
+        if connection.is_none_or(|connection| connection.is_other_syn(tcp)) {
+            self.remove(slot, EndReason::Timeout, sink);
+            return None;
+        }
+        known
+    }
+
+    fn first_segment(
+        &mut self,
+        header: &Header,
+        tcp: &Tcp,
+        ticket: &Ticket,
         sink: &mut impl Sink,
     ) -> Option<Place> {
         let flags = tcp.flags;
-        let (slot, reversed) = if flags.is_stealth() {
-            let opening = Opening { connection: Some(Connection::probed(tcp)), ..Opening::spent(*tuple) };
-            let slot = self.open(&opening, header, flags, sink)?;
-            self.fail(slot, What::Stealth, self.now, sink);
-            (slot, false)
+        let mut opening = Opening::SPENT;
+        if flags.is_stealth() {
+            opening.connection = Some(Connection::probed(tcp));
         } else if flags.is_bare_syn() {
-            let opening = Opening {
-                lane: lane::OPENING,
-                connection: Some(Connection::opened(tcp)),
-                ..Opening::spent(*tuple)
-            };
-            (self.open(&opening, header, flags, sink)?, false)
+            opening.lane = lane::OPENING;
+            opening.connection = Some(Connection::opened(tcp));
         } else if flags.is_syn_ack() {
             // Backscatter, a reflection, or a SYN we missed: whoever it goes to is not blamed for it.
             self.counts.stray_syn_ack += 1;
-            let opening = Opening {
-                reversed: true,
-                picked_up: true,
-                connection: Some(Connection::picked_up(tcp)),
-                ..Opening::spent(*tuple)
-            };
-            (self.open(&opening, header, flags, sink)?, true)
+            (opening.reversed, opening.picked_up) = (true, true);
+            opening.connection = Some(Connection::picked_up(tcp));
         } else if flags.has(TcpFlags::RST) {
             self.counts.stray_reset += 1;
             return None;
         } else {
             // Begun before us: the lower port is taken for the service's.
             let reversed = tcp.source_port < tcp.destination_port;
-            let opening = Opening {
-                reversed,
-                picked_up: true,
-                connection: Some(if reversed || tcp.payload_length > 0 {
-                    Connection::picked_up(tcp)
-                } else {
-                    Connection::picked_up_at_bare_ack(tcp)
-                }),
-                ..Opening::spent(*tuple)
-            };
-            (self.open(&opening, header, flags, sink)?, reversed)
-        };
-        self.place(slot, !reversed, true)
+            (opening.reversed, opening.picked_up) = (reversed, true);
+            opening.connection = Some(if reversed || tcp.payload_length > 0 {
+                Connection::picked_up(tcp)
+            } else {
+                Connection::picked_up_at_bare_ack(tcp)
+            });
+        }
+        let from_initiator = !opening.reversed;
+        let slot = self.open(opening, ticket, header, flags, sink)?;
+        if flags.is_stealth() {
+            self.fail(slot, What::Stealth, self.now, sink);
+        }
+        self.place(slot, from_initiator, true)
     }
 
     /// A probe that reuses the ports of a flow that is not a live connection.

@@ -116,10 +116,8 @@ impl Engine {
         let mut frames = black_box(image).walk(later);
         loop {
             let mut at = None;
-            for frame in frames.by_ref().take(BATCH) {
-                self.pipeline.push(&frame);
-                at = Some(frame.at);
-            }
+            let batch = frames.by_ref().take(BATCH);
+            self.pipeline.push_all(batch.inspect(|frame| at = Some(frame.at)));
             let Some(at) = at else { break };
             let due = *self.flush_at.get_or_insert_with(|| at.saturating_add(FLUSH_INTERVAL));
             if at < due && !self.pipeline.is_hot() {

@@ -1,0 +1,114 @@
+//! What is told of a flow.
+
+use super::{Flow, lane};
+use crate::{
+    flow::{
+        conn_state::ConnState,
+        history::History,
+        id::FlowId,
+        key::FlowKey,
+        observation::{EndReason, FlowState, FlowSummary},
+    },
+    lanes::Slot,
+    net::Protocol,
+    packet::{Header, TcpFlags, Transport, Tuple},
+};
+
+impl Flow {
+    #[inline]
+    pub(super) fn add(&mut self, header: &Header, to_server: bool, flags: TcpFlags) {
+        let traffic = if to_server { &mut self.to_server } else { &mut self.to_client };
+        traffic.packets += 1;
+        traffic.bytes += u64::from(header.ip_length);
+        traffic.payload += datagram_payload(header);
+        traffic.flags = traffic.flags | flags;
+    }
+
+    fn conn_state(&self, protocol: Protocol) -> ConnState {
+        match &self.connection {
+            Some(connection) => connection.conn_state(),
+            None => ConnState::of_datagrams(protocol, self.to_server.packets > 0, self.to_client.packets > 0),
+        }
+    }
+
+    /// As Zeek has it: of UDP who sent anything, of other datagrams nothing.
+    fn history(&self, protocol: Protocol) -> History {
+        let mut history = History::default();
+        match &self.connection {
+            Some(connection) => return connection.history(),
+            None if protocol != Protocol::UDP => return history,
+            None => {}
+        }
+        if self.picked_up {
+            history.add(History::FLIPPED, true);
+        }
+        let (initiator_sent, other_sent) = (self.to_server.packets > 0, self.to_client.packets > 0);
+        for from_initiator in [!self.picked_up, self.picked_up] {
+            if if from_initiator { initiator_sent } else { other_sent } {
+                history.add(b'D', from_initiator);
+            }
+        }
+        history
+    }
+}
+
+#[inline]
+pub(super) fn id_of(slot: Slot, flow: &Flow) -> FlowId {
+    FlowId::new(slot.number(), flow.generation)
+}
+
+/// Bytes behind the transport header; TCP's are counted by their numbers.
+#[inline]
+fn datagram_payload(header: &Header) -> u64 {
+    /// IP headers without options, and the header of an ICMP message.
+    const HEADERS: (u32, u32, u32) = (20, 40, 8);
+    match &header.transport {
+        Transport::Udp(udp) => u64::from(udp.payload_length),
+        Transport::Icmp(_) => {
+            let ip = if header.source.is_ipv4() { HEADERS.0 } else { HEADERS.1 };
+            u64::from(header.ip_length.saturating_sub(ip + HEADERS.2))
+        }
+        Transport::Sctp(sctp) => u64::from(sctp.payload_length),
+        Transport::Tcp(_) | Transport::Fragment(_) | Transport::Other => 0,
+    }
+}
+
+pub(super) fn summary(key: &FlowKey, flow: &Flow, id: FlowId, reason: EndReason) -> FlowSummary {
+    let (mut to_server, mut to_client) = (flow.to_server, flow.to_client);
+    if let Some(connection) = &flow.connection {
+        (to_server.payload, to_client.payload) = connection.payload();
+    }
+    let state = match flow.lane {
+        lane::CLOSED => FlowState::Closed,
+        lane::CONNECTED | lane::DATAGRAMS => FlowState::Established,
+        _ => FlowState::New,
+    };
+    FlowSummary {
+        id,
+        flow: presented(key, flow),
+        start: flow.start,
+        end: flow.last,
+        to_server,
+        to_client,
+        state,
+        reason,
+        picked_up: flow.picked_up,
+        conn_state: flow.conn_state(key.protocol()),
+        history: flow.history(key.protocol()),
+        icmp_errors: flow.icmp_errors,
+        application: None,
+        vlan: flow.vlan,
+        tunnel: flow.tunnel.as_deref().copied(),
+    }
+}
+
+/// The tuple from the initiator on; for ICMP with type and code of an echo request, as EVE and the community id have it.
+pub(super) fn presented(key: &FlowKey, flow: &Flow) -> Tuple {
+    let mut tuple = key.seen_from(flow.initiator_is_low);
+    match key.protocol() {
+        Protocol::ICMP => (tuple.source_port, tuple.destination_port) = (8, 0),
+        Protocol::ICMPV6 => (tuple.source_port, tuple.destination_port) = (128, 0),
+        _ => {}
+    }
+    tuple
+}
