@@ -87,6 +87,7 @@ pub async fn run(config: SensorConfig, drain: Drain) -> anyhow::Result<Running> 
     let (cuts, cut) = mpsc::channel::<Cut>(CUTS);
     let mut settings = config.flows.pipeline(OwnNetworks::Known(Own::default()), rand::random());
     settings.checksums = config.capture.checksums;
+    settings.application = config.application_limits();
     let writer = start_records(&config, &cuts, &records_metrics, &drain)?;
     let recording = writer.as_ref().map(|writer| Recording {
         queue: writer.queue(),
@@ -96,7 +97,7 @@ pub async fn run(config: SensorConfig, drain: Drain) -> anyhow::Result<Running> 
     let (coordinators, uplinks) = watch::channel(resolve(&endpoints).await);
     let sources = Sources {
         interfaces: config.interfaces.clone(),
-        live: config.capture.live(),
+        live: config.live(),
         workers: config.capture.workers(),
         ring_total: config.capture.ring_total(),
         networks: config.capture.networks.clone(),

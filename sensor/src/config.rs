@@ -6,7 +6,7 @@ use crate::{
     records::{self, RecordsConfig},
 };
 use anyhow::Context as _;
-use netguard_core::{evidence::OwnNetworks, net::Prefix};
+use netguard_core::{application::ApplicationLimits, evidence::OwnNetworks, net::Prefix};
 use netguard_daemon::{config::HumanDuration, telemetry::TelemetryConfig};
 use serde::Deserialize;
 use std::{
@@ -33,7 +33,23 @@ pub struct SensorConfig {
     pub flows: FlowsConfig,
     /// Records for other tools: what is written where; none unless given.
     pub records: Vec<RecordsConfig>,
+    /// Whether payloads are read for what flows say, for the records. Frames are then captured
+    /// up to 2,048 bytes, unless `capture.snap_length` says otherwise.
+    pub application: Switch,
     pub telemetry: TelemetryConfig,
+}
+
+/// Bytes of a frame that hold whole segments of Ethernet, with tags and a tunnel's headers before them. Heads, hellos and
+/// answers fill segments; of a packet that segmentation offload joined, what is beyond is told as a gap.
+const SNAP_LENGTH_TO_READ: u32 = 2_048;
+
+/// `on` or `off`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Switch {
+    On,
+    #[default]
+    Off,
 }
 
 /// How frames are taken from the interfaces.
@@ -163,12 +179,29 @@ impl Default for SensorConfig {
             capture: CaptureConfig::default(),
             flows: FlowsConfig::default(),
             records: Vec::new(),
+            application: Switch::default(),
             telemetry: TelemetryConfig::default(),
         }
     }
 }
 
 impl SensorConfig {
+    /// How frames are taken: where payloads are read and nothing else is said, as much of each as they need.
+    #[must_use]
+    pub fn live(&self) -> LiveOptions {
+        let mut live = self.capture.live();
+        if self.application == Switch::On && self.capture.snap_length.is_none() {
+            live.ring.snap_length = SNAP_LENGTH_TO_READ;
+        }
+        live
+    }
+
+    /// Bounds of what is read out of payloads, if it is.
+    #[must_use]
+    pub fn application_limits(&self) -> Option<ApplicationLimits> {
+        (self.application == Switch::On).then(ApplicationLimits::default)
+    }
+
     /// Errors: what is missing, and where to write it.
     pub fn check(&self) -> anyhow::Result<()> {
         anyhow::ensure!(

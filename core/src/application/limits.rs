@@ -2,10 +2,10 @@
 /// itself is not touched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApplicationLimits {
-    /// Flows dissected at a time, 512 bytes each: those whose service is not known yet, and those of which more is read
-    /// than the beginning (HTTP, logins). The oldest unidentified is given up first.
+    /// Flows dissected at a time, up to 768 bytes each, and 1.5 KiB more where it is HTTP: those whose service is not known
+    /// yet, and those of which more is read than the beginning (HTTP, logins). The oldest unidentified is given up first.
     pub max_dissected: usize,
-    /// Flows whose service is remembered until they end, 32 bytes each: as many as the flow table holds.
+    /// Flows whose service is remembered until they end, 56 bytes each: as many as the flow table holds.
     pub max_flows: usize,
     /// Bytes of incomplete messages and of segments that came too early, of all flows.
     pub max_buffered: usize,

@@ -192,6 +192,8 @@ impl Worker {
 
     /// Hands over what other tools want to know, if any do.
     fn record(&mut self, at: Timestamp, evidence: &[EvidenceRecord]) {
+        // What was said counts in the flows' records; by itself nobody takes it.
+        let _ = self.pipeline.take_transactions();
         let Some(recording) = &self.connections.recording else { return };
         let flows = self.pipeline.take_flows().into_iter().map(Record::of_flow);
         let evidence = evidence.iter().filter(|_| recording.evidence);
