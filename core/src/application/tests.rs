@@ -1,5 +1,7 @@
 //! Conversations as the parsers see them: said, cut, shuffled and read.
 
+#![allow(clippy::cast_possible_truncation, reason = "lengths that a test chose")]
+
 use super::*;
 use crate::{
     flow::FlowId,

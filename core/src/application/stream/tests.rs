@@ -1,3 +1,5 @@
+#![allow(clippy::cast_possible_truncation, reason = "lengths that a test chose")]
+
 use super::*;
 use proptest::prelude::*;
 
