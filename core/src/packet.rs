@@ -43,9 +43,9 @@ pub const MAX_LAYERS: u32 = 8;
 #[inline]
 pub fn decode(frame: &[u8], link: LinkType) -> Result<Decoded<'_>, DecodeError> {
     if link == LinkType::Ethernet
-        && let Some(packet) = fast::ethernet(frame)
+        && let Some(plain) = fast::ethernet(frame)
     {
-        return Ok(Decoded::Packet(packet));
+        return Ok(Decoded::Packet(plain.packet()));
     }
     walk::frame(frame, link)
 }

@@ -227,6 +227,8 @@ proptest! {
         frame[at] = value;
         frame[at2] = value2;
         frame.truncate(cut);
+        // The straight line and the walk read the same.
+        prop_assert_eq!(decode(&frame, LinkType::Ethernet), walk::frame(&frame, LinkType::Ethernet));
         if let Ok(Decoded::Packet(packet)) = decode(&frame, LinkType::Ethernet) {
             prop_assert!(packet.header.ip_length >= 20);
         }
