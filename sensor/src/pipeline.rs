@@ -326,6 +326,13 @@ impl Pipeline {
         self.table.len()
     }
 
+    /// What this pipeline suffers from now, by stable names: `flow.emergency` while the room for embryonic flows is being
+    /// overrun.
+    #[must_use]
+    pub fn conditions(&self) -> Vec<&'static str> {
+        self.table.is_emergency().then_some("flow.emergency").into_iter().collect()
+    }
+
     /// Every counter since the start, by "stage.reason", with whether it means that sight was lost.
     #[must_use]
     pub fn counters(&self) -> BTreeMap<&'static str, (u64, bool)> {

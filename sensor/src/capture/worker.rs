@@ -463,7 +463,8 @@ impl Worker {
 
     /// What this sensor suffers from now.
     fn conditions(&self) -> Vec<&'static str> {
-        self.watched.iter().any(|watched| watched.is_blind).then_some("capture.blind").into_iter().collect()
+        let is_blind = self.watched.iter().any(|watched| watched.is_blind);
+        is_blind.then_some("capture.blind").into_iter().chain(self.pipeline.conditions()).collect()
     }
 
     fn add(&mut self, record: EvidenceRecord) {

@@ -33,6 +33,8 @@ fn summary() -> FlowSummary {
         history: History::default(),
         icmp_errors: IcmpErrors::default(),
         application: None,
+        vlan: None,
+        tunnel: None,
     }
 }
 
