@@ -369,7 +369,6 @@ impl Pipeline {
 }
 
 /// What a replay gives.
-#[expect(clippy::large_enum_variant, reason = "handed over one by one, never kept")]
 #[derive(Debug, Clone)]
 pub enum Output {
     /// The record, and the time at which a live sensor would have sent it.
