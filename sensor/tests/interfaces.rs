@@ -96,10 +96,7 @@ fn very_many_interfaces_share_the_memory_and_the_threads() {
         .map(|n| format!("link add pod{n} type veth peer name peer{n}\nlink set pod{n} up\n"))
         .collect();
     batch(&world.host, &come);
-    until("not all are accounted for", || {
-        eprintln!("{:?}", running.metrics.interfaces());
-        running.metrics.interfaces() == (128, 1 + MANY as i64 - 128)
-    });
+    until("not all are accounted for", || running.metrics.interfaces() == (128, 1 + MANY as i64 - 128));
     assert!(running.metrics.ring_bytes() <= total, "{}", running.metrics.ring_bytes());
     assert!(threads() <= before, "{} threads, {before} before", threads());
     // What was watched first goes on to be, by a smaller ring.
