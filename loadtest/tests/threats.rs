@@ -1,4 +1,4 @@
-//! docs/threats.md names tests; they exist, and each kind of bad input has some.
+//! docs/threats.md and docs/limits.md name tests; they exist, and each kind of bad input has some.
 
 #![allow(clippy::unwrap_used, reason = "a panic is the report")]
 
@@ -17,7 +17,7 @@ fn every_test_that_the_documentation_names_exists() {
     }
     let documented = fs::read_to_string(root.join("docs/threats.md")).unwrap();
     let rows: Vec<_> = documented.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
-    assert_eq!(rows.len(), 28);
+    assert_eq!(rows.len(), 29);
     for row in rows {
         let cells: Vec<_> = row.trim_matches('|').split(" | ").collect();
         let [bad, _, named] = cells[..] else { panic!("{row}") };
@@ -25,6 +25,30 @@ fn every_test_that_the_documentation_names_exists() {
         assert!(named.len() >= 2, "nothing is named for {bad}");
         for name in named {
             assert!(tests.contains(name), "docs/threats.md names {name}, which is no test");
+        }
+    }
+}
+
+#[test]
+fn every_bound_of_a_sensor_is_listed_with_a_test_that_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut tests = BTreeSet::new();
+    for room in ["core", "sensor"] {
+        for part in ["src", "tests"] {
+            collect(&root.join(room).join(part), &mut tests);
+        }
+    }
+    let documented = fs::read_to_string(root.join("docs/limits.md")).unwrap();
+    let rows: Vec<_> = documented.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert_eq!(rows.len(), 15);
+    for row in rows {
+        let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [what, most, past, _, named] = cells[..] else { panic!("{row}") };
+        assert!(!most.is_empty() && !past.is_empty(), "{what} has no bound or no outcome");
+        let named: Vec<_> = named.split('`').skip(1).step_by(2).collect();
+        assert!(!named.is_empty(), "nothing fills {what}");
+        for name in named {
+            assert!(tests.contains(name), "docs/limits.md names {name}, which is no test");
         }
     }
 }

@@ -67,7 +67,9 @@ impl Listed {
             notes.push("only what this host says to itself".to_owned());
         }
         if let Some(master) = master(&interface.name) {
-            notes.push(format!("a part of {master}, where the same packets pass: watch one of the two"));
+            notes.push(format!(
+                "a part of {master}, where the same packets pass: those seen at both count once"
+            ));
         }
         Self {
             name: interface.name.clone(),

@@ -79,6 +79,7 @@ where
             let entry = seen.entry(format!("handshakes of {}", record.subject)).or_default();
             entry.0 += record.counters.get(Fact::Handshake);
         }
+        Output::Transaction(_) => {}
     })
     .unwrap();
     seen

@@ -138,6 +138,29 @@ mod tests {
     }
 
     #[test]
+    fn packets_remembered_are_so_many_and_no_more() {
+        let mut duplicates = Duplicates::new(7);
+        let at = Timestamp::from_secs(1_000);
+        let numbered = |number: u32| {
+            let mut packet = packet(1, 64, 3);
+            packet.truncate(24);
+            packet.extend(number.to_be_bytes());
+            packet
+        };
+        let many = 4 * u32::try_from(REMEMBERED).unwrap();
+        for number in 0..many {
+            duplicates.is_repeated(&Frame::new(at, LinkType::RawIp, &numbered(number), 40), 1);
+        }
+        assert_eq!((duplicates.seen.len(), duplicates.seen.capacity()), (REMEMBERED, REMEMBERED));
+        let told = (0..many)
+            .filter(|number| {
+                duplicates.is_repeated(&Frame::new(at, LinkType::RawIp, &numbered(*number), 40), 2)
+            })
+            .count();
+        assert!((1..=REMEMBERED).contains(&told), "{told}");
+    }
+
+    #[test]
     fn a_packet_counts_at_the_interface_that_showed_it_first_and_again_when_it_is_sent_again() {
         let mut duplicates = Duplicates::new(7);
         let mut seen = |at: u64, bytes: &[u8], link, interface| {

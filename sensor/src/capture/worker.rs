@@ -3,6 +3,8 @@
 //! Invariants: it never waits for the network or a lock; when the uplink cannot take a cut, the cut is kept and merged
 //! with the next one, and what had to go is counted. It sleeps while nothing comes and nothing is due.
 
+mod telling;
+
 use super::{
     BATCH, Frame, FrameSource as _,
     clock::now,
@@ -15,7 +17,6 @@ use super::{
 };
 use crate::{
     pipeline::{FLUSH_INTERVAL, Pipeline},
-    records::{Batch, Record},
     uplink::Cut,
 };
 use netguard_core::{
@@ -33,6 +34,7 @@ use std::{
     },
     time::Duration,
 };
+use telling::add;
 use tokio::sync::mpsc;
 
 /// Subjects that wait for a slow uplink; more are dropped and counted. Few enough to be searched through.
@@ -180,38 +182,6 @@ impl Worker {
         self.note_drops(at);
         self.flush(at);
         self.record_the_rest();
-    }
-
-    /// The end: flows that go on are recorded as far as they are known. Tries that still wait prove nothing.
-    fn record_the_rest(&mut self) {
-        if self.connections.recording.is_some() {
-            let _ = self.pipeline.finish();
-            self.record(now(), &[]);
-        }
-    }
-
-    /// Hands over what other tools want to know, if any do.
-    fn record(&mut self, at: Timestamp, evidence: &[EvidenceRecord]) {
-        // What was said counts in the flows' records; by itself nobody takes it.
-        let _ = self.pipeline.take_transactions();
-        let Some(recording) = &self.connections.recording else { return };
-        let flows = self.pipeline.take_flows().into_iter().map(Record::of_flow);
-        let evidence = evidence.iter().filter(|_| recording.evidence);
-        let evidence = evidence.map(|record| Record::Evidence(at, Box::new(record.clone())));
-        let records: Vec<_> = flows.chain(evidence).collect();
-        if records.is_empty() {
-            return;
-        }
-        // A flow may pass several interfaces, and counts once: `any`, as in other tools.
-        let interface = match self.watched.as_slice() {
-            [only] => only.label.interface.as_str().into(),
-            _ => "any".into(),
-        };
-        let lost = recording.queue.offer(Batch { from: self.number, interface, records });
-        if lost > 0 {
-            self.connections.metrics.dropped.count_many("records", "queue_full", lost);
-            add(&mut self.losses, "records.queue_full", lost);
-        }
     }
 
     /// Sleeps until a frame comes, a command does, or something is due; not at all while a source had more than its turn.
@@ -404,78 +374,6 @@ impl Worker {
         }
         self.lost(all_lost);
     }
-
-    /// Whether there was nothing to tell.
-    fn flush(&mut self, at: Timestamp) -> bool {
-        let records = self.pipeline.flush(at);
-        self.record(at, &records);
-        let is_quiet = records.is_empty();
-        let flows = i64::try_from(self.pipeline.flows()).unwrap_or(i64::MAX);
-        let before = std::mem::replace(&mut self.flows, flows);
-        let metrics = &self.connections.metrics;
-        metrics.flows.inc_by(flows - before);
-        let repeated = std::mem::take(&mut self.repeated);
-        if repeated > 0 {
-            metrics.dropped.count_many("capture", "repeated", repeated);
-        }
-        let mut losses = Vec::new();
-        for (name, count, is_loss) in self.pipeline.take_counts() {
-            let (stage, reason) = name.split_once('.').unwrap_or(("pipeline", name));
-            metrics.dropped.count_many(stage, reason, count);
-            if is_loss {
-                losses.push((name, count));
-            }
-        }
-        self.cut(at, records, losses);
-        is_quiet && self.pending.is_empty() && self.losses.is_empty()
-    }
-
-    /// Hands over what was cut, or keeps it for the next time.
-    fn cut(&mut self, at: Timestamp, records: Vec<EvidenceRecord>, mut losses: Vec<(&'static str, u64)>) {
-        // A batch holds one record a subject: what a slow uplink left here is added to.
-        if self.pending.is_empty() {
-            self.pending = records;
-        } else {
-            records.into_iter().for_each(|record| self.add(record));
-        }
-        let conditions = self.conditions();
-        if self.pending.is_empty() && losses.is_empty() && self.losses.is_empty() && conditions == self.told {
-            return;
-        }
-        match self.connections.cuts.try_reserve() {
-            Ok(permit) => {
-                losses.append(&mut self.losses);
-                if self.dropped > 0 {
-                    self.connections.metrics.dropped.count_many("capture", "uplink_slow", self.dropped);
-                    losses.push(("capture.uplink_slow", std::mem::take(&mut self.dropped)));
-                }
-                let records = std::mem::take(&mut self.pending);
-                permit.send(Cut { at, records, losses, from: self.number, conditions: conditions.clone() });
-                self.told = conditions;
-            }
-            Err(_) => {
-                for (name, count) in losses {
-                    add(&mut self.losses, name, count);
-                }
-            }
-        }
-    }
-
-    /// What this sensor suffers from now.
-    fn conditions(&self) -> Vec<&'static str> {
-        let is_blind = self.watched.iter().any(|watched| watched.is_blind);
-        is_blind.then_some("capture.blind").into_iter().chain(self.pipeline.conditions()).collect()
-    }
-
-    fn add(&mut self, record: EvidenceRecord) {
-        if let Some(pending) = self.pending.iter_mut().find(|pending| pending.subject == record.subject) {
-            pending.merge(&record);
-        } else if self.pending.len() < MAX_PENDING {
-            self.pending.push(record);
-        } else {
-            self.dropped += 1;
-        }
-    }
 }
 
 /// Where frames go.
@@ -518,10 +416,5 @@ impl CaptureMetrics {
     }
 }
 
-/// Adds to what has to be told with the next cut.
-fn add(losses: &mut Vec<(&'static str, u64)>, name: &'static str, count: u64) {
-    match losses.iter_mut().find(|(known, _)| *known == name) {
-        Some((_, total)) => *total += count,
-        None => losses.push((name, count)),
-    }
-}
+#[cfg(test)]
+mod tests;
