@@ -168,7 +168,9 @@ impl Worker {
             let came = self.read();
             let at = now();
             if came {
-                self.flush_at.get_or_insert_with(|| at.saturating_add(FLUSH_INTERVAL));
+                // Sooner than whatever was due before anything came, as a timeout a minute from now.
+                let soon = at.saturating_add(FLUSH_INTERVAL);
+                self.flush_at = Some(self.flush_at.map_or(soon, |due| due.min(soon)));
             }
             if self.flush_at.is_some_and(|due| at >= due) {
                 self.on_time(at);
