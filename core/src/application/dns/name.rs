@@ -76,30 +76,48 @@ pub(super) fn name(message: &[u8], at: usize) -> Result<(Name, usize), Anomaly> 
 /// Shannon entropy in thousandths of a bit per byte: log2(n) - (sum of c log2 c) / n. In whole numbers, so that every
 /// machine says the same.
 fn entropy(bytes: &[u8]) -> u16 {
-    let mut counts = [0u16; 256];
-    for byte in bytes {
+    let mut counts = [0u8; 256];
+    for byte in bytes.iter().take(MAX_NAME) {
         if let Some(count) = counts.get_mut(usize::from(*byte)) {
             *count += 1;
         }
     }
-    let Some(length) = u64::try_from(bytes.len()).ok().filter(|length| *length > 0) else { return 0 };
-    let sum: u64 = counts.iter().map(|count| u64::from(*count) * log2(u64::from(*count))).sum();
-    let bits = log2(length).saturating_sub(sum / length);
+    let logarithm = |number: usize| LOG2.get(number).copied().unwrap_or_default();
+    let Some(length) = u32::try_from(bytes.len().min(MAX_NAME)).ok().filter(|length| *length > 0) else {
+        return 0;
+    };
+    // At most 255 * 8 * 2^16.
+    let sum: u32 = counts.iter().map(|count| u32::from(*count) * logarithm((*count).into())).sum();
+    let bits = logarithm(bytes.len().min(MAX_NAME)).saturating_sub(sum / length);
     u16::try_from((bits * 1_000 + (1 << 15)) >> 16).unwrap_or(u16::MAX)
 }
 
-/// The binary logarithm with 16 bits behind the point, by squaring; 0 for 0.
-fn log2(number: u64) -> u64 {
+/// Binary logarithms of what a name can count, with 16 bits behind the point.
+#[expect(clippy::cast_possible_truncation, reason = "at most 255")]
+const LOG2: [u32; MAX_NAME + 1] = {
+    let mut table = [0; MAX_NAME + 1];
+    let mut number = 1;
+    while number <= MAX_NAME {
+        table[number] = log2(number as u32);
+        number += 1;
+    }
+    table
+};
+
+/// By squaring; 0 for 0.
+const fn log2(number: u32) -> u32 {
     let Some(whole) = number.checked_ilog2() else { return 0 };
-    let mut result = u64::from(whole) << 16;
+    let mut result = whole << 16;
     // 1 <= mantissa < 2, with 31 bits behind the point.
-    let mut mantissa = number.checked_shl(31 - whole.min(31)).unwrap_or(0);
-    for bit in (0..16).rev() {
+    let mut mantissa = (number as u64) << (31 - whole);
+    let mut bit = 1 << 15;
+    while bit > 0 {
         mantissa = (mantissa * mantissa) >> 31;
         if mantissa >= 1 << 32 {
-            result |= 1 << bit;
+            result |= bit;
             mantissa >>= 1;
         }
+        bit >>= 1;
     }
     result
 }
@@ -120,9 +138,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_logarithm_is_one(number in 1u64..100_000) {
-            let exact = (number as f64).log2() * 65_536.0;
-            prop_assert!((log2(number) as f64 - exact).abs() < 2.0);
+        fn the_logarithm_is_one(number in 1u32..100_000) {
+            let exact = f64::from(number).log2() * 65_536.0;
+            prop_assert!((f64::from(log2(number)) - exact).abs() < 2.0);
         }
     }
 }

@@ -81,21 +81,27 @@ fn alpn(protocol: &[u8]) -> String {
 
 /// The first 12 hexadecimal digits of the SHA-256 of `aaaa,bbbb[_cccc,dddd]`; zeros where there is nothing.
 fn digest(numbers: impl IntoIterator<Item = u16>, behind: impl Iterator<Item = u16>) -> String {
-    let mut hasher = Sha256::new();
-    let mut any = false;
+    let mut text = String::with_capacity(512);
     for number in numbers {
-        hasher.update(if any { "," } else { "" });
-        hasher.update(format!("{number:04x}"));
-        any = true;
+        text.push_str(if text.is_empty() { "" } else { "," });
+        hexadecimal(&mut text, &number.to_be_bytes());
     }
-    if !any {
+    if text.is_empty() {
         return "000000000000".to_owned();
     }
     let mut separator = "_";
     for number in behind {
-        hasher.update(separator);
-        hasher.update(format!("{number:04x}"));
+        text.push_str(separator);
+        hexadecimal(&mut text, &number.to_be_bytes());
         separator = ",";
     }
-    hasher.finalize().iter().take(6).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    let digest = Sha256::digest(&text);
+    text.clear();
+    hexadecimal(&mut text, digest.get(..6).unwrap_or_default());
+    text
+}
+
+fn hexadecimal(text: &mut String, bytes: &[u8]) {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+    text.extend(digits.filter_map(|digit| char::from_digit(digit.into(), 16)));
 }
