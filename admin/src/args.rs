@@ -147,6 +147,33 @@ pub enum Command {
         /// An address or prefix, a service like tcp/10.0.0.1:80, or a decision id
         what: String,
     },
+    /// Who talked to whom, as sensors added it up
+    #[command(
+        after_help = "Examples:\n  netguard-admin flows\n  netguard-admin flows --destination 10.0.0.5 --port 22 --since 15m\n  netguard-admin -o json flows --source 203.0.113.0/24 --top 100 --by-flows\n\nEach sensor's view stands by itself: a flow that two sensors saw is listed twice."
+    )]
+    Flows {
+        /// Only from this address or prefix
+        #[arg(long, value_name = "ADDRESS")]
+        source: Option<String>,
+        /// Only to this address or prefix
+        #[arg(long, value_name = "ADDRESS")]
+        destination: Option<String>,
+        /// Only to this port
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+        port: Option<u16>,
+        /// Only what this sensor saw
+        #[arg(long, value_name = "ID")]
+        sensor: Option<String>,
+        /// How far back
+        #[arg(long, value_parser = parse_seconds, value_name = "DURATION", default_value = "1h")]
+        since: u64,
+        /// Show at most so many
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        top: u32,
+        /// Most flows first, instead of most bytes
+        #[arg(long)]
+        by_flows: bool,
+    },
     /// Events as they happen
     #[command(
         after_help = "Examples:\n  netguard-admin watch\n  netguard-admin watch --type decision,unblock\n  netguard-admin -o json watch --after 41.0-1.f00d.7   (resume, at any coordinator)"

@@ -7,6 +7,7 @@ mod bouncers;
 mod coordinators;
 mod decisions;
 mod explain;
+mod flows;
 mod lists;
 mod policy;
 mod rollouts;
@@ -22,6 +23,7 @@ use crate::{
     output::Output,
 };
 use clap::CommandFactory as _;
+use netguard_proto::v1::ListFlowsRequest;
 
 pub(crate) async fn execute(
     command: Command,
@@ -54,6 +56,18 @@ pub(crate) async fn execute(
         Command::Breaker { command } => rollouts::breaker(command, cluster, output).await,
         Command::Allowlist { command } => allowlist::execute(command, cluster, output).await,
         Command::Explain { what } => explain::show(what, cluster, output).await,
+        Command::Flows { source, destination, port, sensor, since, top, by_flows } => {
+            let request = ListFlowsRequest {
+                source: source.unwrap_or_default(),
+                destination: destination.unwrap_or_default(),
+                port: port.map_or(0, u32::from),
+                sensor: sensor.unwrap_or_default(),
+                since_seconds: since,
+                top,
+                by_flows,
+            };
+            flows::show(request, cluster, output).await
+        }
         Command::Watch { after, types, count } => watch::follow(after, types, count, cluster, output).await,
         Command::Policy { command } => policy::execute(command, cluster, output).await,
         Command::Audit { after, last } => audit::show(after, last, cluster, output).await,

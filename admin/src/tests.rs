@@ -65,6 +65,8 @@ fn commands_are_parsed_or_refused() {
         "x allowlist add 10.0.0.0/8 --ttl 30d",
         "x allowlist check ::1",
         "x explain tcp/10.0.0.1:80",
+        "x flows",
+        "x flows --source 10.0.0.0/8 --destination ::1 --port 22 --sensor web-1 --since 15m --top 5 --by-flows",
         "x watch --type decision,unblock --count 3 --after 1.0-1.a.1",
         "x policy show --version 2",
         "x policy apply p.yaml --dry-run --base 4",
@@ -87,6 +89,9 @@ fn commands_are_parsed_or_refused() {
         "x -o xml status",
         "x policy apply",
         "x policy set",
+        "x flows --port 0",
+        "x flows --top 1001",
+        "x flows --since yesterday",
         "x blocklist --verb allow",
         "x cluster add two h:1 h:2",
         "x completions powershell",
@@ -110,6 +115,39 @@ async fn usage_errors_and_help_have_their_exit_codes() {
     let identity = nowhere.path().to_str().unwrap();
     assert_eq!(crate::run(["x", "--identity", identity, "status"], &mut out, &mut err).await, 2);
     assert!(String::from_utf8_lossy(&err).contains("no identity in"));
+}
+
+#[tokio::test]
+async fn flows_are_shown_with_what_is_missing() {
+    let fake = Fake::start().await;
+    let (code, text, _) = ask(&[&fake.address], &["flows", "--since", "2h", "--top", "12"]).await;
+    assert_eq!(code, 0);
+    for part in [
+        "SENSOR",
+        "web-1",
+        "203.0.113.7",
+        "10.0.0.1",
+        "tcp/22",
+        "7200",
+        "12 MiB",
+        "512 B",
+        "S0=3 SF=1",
+        "besides: 9 flows, 99 B",
+        "NOT COMPLETE: coordinator 3 did not answer",
+    ] {
+        assert!(text.contains(part), "{part} missing in:\n{text}");
+    }
+    assert!(!text.contains(['\u{1b}', '\u{9b}', '\u{202e}', '\r']), "{text:?}");
+    let (_, json, _) = ask(&[&fake.address], &["-o", "json", "flows", "--port", "443"]).await;
+    let json: Value = serde_json::from_str(&json).unwrap();
+    let row = &json["conversations"][0];
+    assert_eq!(
+        (&row["destination_port"], &row["flows"], &row["states"]["S0"]),
+        (&443.into(), &3_600.into(), &3.into())
+    );
+    let (code, _, error) = ask(&[&fake.address], &["flows", "--source", "bad"]).await;
+    assert_ne!(code, 0);
+    assert!(error.contains("`bad`: not an address"), "{error}");
 }
 
 #[tokio::test]

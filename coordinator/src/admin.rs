@@ -9,6 +9,7 @@ mod blocking;
 mod bouncers;
 mod decisions;
 mod explain;
+mod flows;
 mod import;
 mod members;
 mod policy;
@@ -26,10 +27,10 @@ use netguard_proto::v1::{
     EndRolloutRequest, Event, ExplainRequest, Explanation, GetPolicyRequest, GetStatusRequest, ImportRequest,
     ImportResponse, ListAgentsRequest, ListAgentsResponse, ListAllowlistRequest, ListAllowlistResponse,
     ListAuditRequest, ListAuditResponse, ListBouncersRequest, ListBouncersResponse, ListDecisionsRequest,
-    ListDecisionsResponse, ListRolloutsRequest, ListRolloutsResponse, ListTokensRequest, ListTokensResponse,
-    PolicyDocument, RemoveAllowlistRequest, RemoveBouncerRequest, RemoveCoordinatorRequest,
-    ResetBreakerRequest, RevokeAgentRequest, RevokeTokenRequest, Status as ClusterStatus, UnblockRequest,
-    WatchRequest, WriteResponse, admin_service_server::AdminService,
+    ListDecisionsResponse, ListFlowsRequest, ListFlowsResponse, ListRolloutsRequest, ListRolloutsResponse,
+    ListTokensRequest, ListTokensResponse, PolicyDocument, RemoveAllowlistRequest, RemoveBouncerRequest,
+    RemoveCoordinatorRequest, ResetBreakerRequest, RevokeAgentRequest, RevokeTokenRequest,
+    Status as ClusterStatus, UnblockRequest, WatchRequest, WriteResponse, admin_service_server::AdminService,
 };
 use std::{pin::Pin, sync::Arc};
 use tokio::sync::Semaphore;
@@ -184,6 +185,10 @@ impl AdminService for Admin {
     async fn remove_bouncer(&self, request: Request<RemoveBouncerRequest>) -> Answer<WriteResponse> {
         let (writer, request) = self.writer("bouncer.remove", request)?;
         self.drop_bouncer(writer, request).await.map(Response::new)
+    }
+
+    async fn list_flows(&self, request: Request<ListFlowsRequest>) -> Answer<ListFlowsResponse> {
+        self.flows(request.into_inner()).await.map(Response::new)
     }
 
     async fn list_rollouts(&self, _: Request<ListRolloutsRequest>) -> Answer<ListRolloutsResponse> {

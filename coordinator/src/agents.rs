@@ -8,8 +8,8 @@ mod history;
 mod standing;
 mod stopped;
 
-pub(crate) use gather::peer_client;
 pub use gather::{ClusterAgents, Effect};
+pub(crate) use gather::{ask_peers, peer_client};
 pub use standing::StandingNews;
 
 use crate::{bouncers::Sightings, flow_metrics::FlowMetrics, wall_clock::now};

@@ -6,6 +6,7 @@ use crate::{
     agents::Agents,
     events::EventHub,
     flow_metrics::FlowMetrics,
+    flow_summaries::{FlowSummaries, Query},
     judging::Judging,
     raft::Consensus,
     routing::{Fleet, Part},
@@ -36,6 +37,7 @@ pub struct ClusterServer {
     pub(crate) fleet: Fleet,
     pub(crate) agents: Agents,
     pub(crate) events: EventHub,
+    pub(crate) summaries: FlowSummaries,
     pub(crate) metrics: FlowMetrics,
     pub(crate) stop: CancellationToken,
 }
@@ -214,6 +216,15 @@ impl ClusterService for ClusterServer {
         let decisions = asked.iter().map(|id| convert::decision_id("decision_ids", id));
         let stopped = self.agents.stopped(&decisions.collect::<Result<_, _>>()?);
         Ok(Response::new(peer::GetStoppedResponse { stopped: stopped.into_iter().map(Into::into).collect() }))
+    }
+
+    async fn get_flows(
+        &self,
+        request: Request<v1::ListFlowsRequest>,
+    ) -> Result<Response<v1::ListFlowsResponse>, Status> {
+        self.consensus.check_peer(request.extensions())?;
+        let query = Query::read(request.get_ref(), now())?;
+        Ok(Response::new(self.summaries.clone().list(query).await.into()))
     }
 
     async fn watch_local_events(

@@ -1,10 +1,11 @@
 //! The coordinator's inner flow put together: evidence in, judged by its owner, decided by consensus, pushed out.
 
 use crate::{
-    agents::{Agents, peer_client},
+    agents::{Agents, ask_peers, peer_client},
     cluster_service::ClusterServer,
     events::EventHub,
     flow_metrics::FlowMetrics,
+    flow_summaries::{Answer, FlowSummaries, Query},
     ingest::SensorIngest,
     judging::Judging,
     push::PushService,
@@ -12,12 +13,18 @@ use crate::{
     rollouts,
     routing::{Fleet, Ownership, PeerLinks, Router},
 };
-use netguard_core::{shard, subject::Subject};
+use netguard_core::{
+    shard::{self, NodeId},
+    subject::Subject,
+};
 use netguard_daemon::metrics::Metrics;
 use netguard_proto::{
     MAX_MESSAGE_BYTES, convert,
     peer::{ExplainSubjectRequest, cluster_service_server::ClusterServiceServer},
-    v1::{responder_service_server::ResponderServiceServer, sensor_service_server::SensorServiceServer},
+    v1::{
+        ListFlowsRequest, ListFlowsResponse, responder_service_server::ResponderServiceServer,
+        sensor_service_server::SensorServiceServer,
+    },
 };
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +44,7 @@ pub struct Flow {
     ownership: Ownership,
     router: Router,
     fleet: Fleet,
+    summaries: FlowSummaries,
     metrics: FlowMetrics,
     stop: CancellationToken,
 }
@@ -66,7 +74,9 @@ impl Flow {
         let ownership = Ownership::follow(&consensus, stop.clone());
         let links = PeerLinks::new(consensus.clone(), fleet.clone(), metrics.clone(), stop.clone());
         let router = Router::new(node, ownership.clone(), judging.clone(), links, metrics.clone());
-        let flow = Self { consensus, agents, events, judging, ownership, router, fleet, metrics, stop };
+        let summaries = FlowSummaries::new(metrics.clone());
+        let flow =
+            Self { consensus, agents, events, judging, ownership, router, fleet, summaries, metrics, stop };
         tokio::spawn(flow.stop.clone().run_until_cancelled_owned(count_fleet(flow.clone())));
         let conducting = rollouts::conduct(flow.consensus.clone(), flow.agents.clone());
         tokio::spawn(flow.stop.clone().run_until_cancelled_owned(conducting));
@@ -81,6 +91,7 @@ impl Flow {
             self.ownership.clone(),
             self.agents.clone(),
             self.events.clone(),
+            self.summaries.clone(),
             self.metrics.clone(),
             self.stop.clone(),
         );
@@ -109,6 +120,7 @@ impl Flow {
             fleet: self.fleet.clone(),
             agents: self.agents.clone(),
             events: self.events.clone(),
+            summaries: self.summaries.clone(),
             metrics: self.metrics.clone(),
             stop: self.stop.clone(),
         };
@@ -128,6 +140,30 @@ impl Flow {
     #[must_use]
     pub fn metrics(&self) -> &FlowMetrics {
         &self.metrics
+    }
+
+    /// What the flows of the sensors connected here added up to.
+    pub async fn list_flows(&self, query: Query) -> Answer {
+        self.summaries.clone().list(query).await
+    }
+
+    /// What every other live coordinator says to the same question, and who did not answer.
+    pub async fn gather_flows(
+        &self,
+        request: ListFlowsRequest,
+    ) -> (Vec<(NodeId, ListFlowsResponse)>, Vec<NodeId>) {
+        let answers = ask_peers(&self.consensus, move |mut client| {
+            let request = request.clone();
+            async move { client.get_flows(request).await }
+        });
+        let (mut heard, mut silent) = (Vec::new(), Vec::new());
+        for (node, answer) in answers.await {
+            match answer {
+                Some(answer) => heard.push((node, answer)),
+                None => silent.push(node),
+            }
+        }
+        (heard, silent)
     }
 
     /// What the judge that owns a subject holds of it, and what holds a decision back.

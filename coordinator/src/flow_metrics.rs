@@ -25,6 +25,8 @@ pub struct FlowMetrics {
     pub(crate) parts_rerouted: Counter,
     pub(crate) resends_asked: Counter,
     pub(crate) quarantines: Counter,
+    pub(crate) flow_windows: Counter,
+    pub(crate) flow_summary_bytes: Gauge,
     pub(crate) sensors_connected: Gauge,
     pub(crate) responders_connected: Gauge,
     pub(crate) judge_subjects: Gauge,
@@ -43,6 +45,16 @@ impl FlowMetrics {
         let metrics = Self { dropped: process.dropped(), ..Self::default() };
         let m = &metrics;
         let registry = &mut process.registry;
+        registry.register(
+            "coordinator_flow_windows",
+            "Windows of flow summaries taken",
+            m.flow_windows.clone(),
+        );
+        registry.register(
+            "coordinator_flow_summary_bytes",
+            "Flow summaries held",
+            m.flow_summary_bytes.clone(),
+        );
         registry.register(
             "coordinator_proposals",
             "Decisions proposed by this judge, by outcome",

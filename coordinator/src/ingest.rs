@@ -14,6 +14,7 @@ use crate::{
     authorise::Caller,
     events::EventHub,
     flow_metrics::FlowMetrics,
+    flow_summaries::FlowSummaries,
     routing::{Ownership, Router},
 };
 use netguard_proto::v1::{self, sensor_service_server::SensorService};
@@ -38,10 +39,11 @@ impl SensorIngest {
         ownership: Ownership,
         agents: Agents,
         events: EventHub,
+        summaries: FlowSummaries,
         metrics: FlowMetrics,
         stop: CancellationToken,
     ) -> Self {
-        Self { shared: Shared { router, ownership, agents, events, metrics, stop } }
+        Self { shared: Shared { router, ownership, agents, events, summaries, metrics, stop } }
     }
 }
 

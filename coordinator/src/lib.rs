@@ -35,6 +35,7 @@ pub mod enroll;
 pub mod events;
 pub mod flow;
 pub mod flow_metrics;
+pub mod flow_summaries;
 mod identities;
 pub mod ingest;
 pub mod judging;

@@ -7,6 +7,7 @@
 //! * [`fragments`] parts of packets → packets
 //! * [`flow`] headers → flows with TCP state
 //! * [`application`] payload → what is said
+//! * [`conversations`] flows → what they add up to
 //! * [`evidence`] flows → mergeable per-subject evidence
 //! * [`judge`] evidence → proposals
 //! * [`policy`] the table of kinds and the operator's settings
@@ -18,6 +19,7 @@
 //! * [`shard`] which coordinator owns a subject
 
 pub mod application;
+pub mod conversations;
 pub mod decision;
 pub mod evidence;
 pub mod flow;

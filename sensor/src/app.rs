@@ -2,7 +2,7 @@
 
 use crate::{
     capture::{Capture, CaptureMetrics, Recording, Sources},
-    config::SensorConfig,
+    config::{SensorConfig, Switch},
     enroll,
     records::{Outputs, RecordType, RecordWriter, RecordsMetrics},
     uplink::{Cut, Uplink, UplinkMetrics},
@@ -91,9 +91,12 @@ pub async fn run(config: SensorConfig, drain: Drain) -> anyhow::Result<Running> 
     let writer = start_records(&config, &cuts, &records_metrics, &drain)?;
     let recording = writer.as_ref().map(|writer| Recording {
         queue: writer.queue(),
+        flows: writer.types().contains(&RecordType::Flow),
         evidence: writer.types().contains(&RecordType::Evidence),
     });
-    settings.flow_events = writer.as_ref().is_some_and(|writer| writer.types().contains(&RecordType::Flow));
+    let summaries = config.flow_summaries == Switch::On;
+    settings.flow_events =
+        summaries || writer.as_ref().is_some_and(|writer| writer.types().contains(&RecordType::Flow));
     let (coordinators, uplinks) = watch::channel(resolve(&endpoints).await);
     let sources = Sources {
         interfaces: config.interfaces.clone(),
@@ -103,6 +106,7 @@ pub async fn run(config: SensorConfig, drain: Drain) -> anyhow::Result<Running> 
         networks: config.capture.networks.clone(),
         uplinks,
         recording,
+        summaries,
     };
     let capture = Capture::start(&sources, &settings, &cuts, &capture_metrics)?;
     let followed = endpoints.clone();

@@ -36,6 +36,8 @@ pub struct SensorConfig {
     /// Whether payloads are read for what flows say, for the records. Frames are then captured
     /// up to 2,048 bytes, unless `capture.snap_length` says otherwise.
     pub application: Switch,
+    /// Whether the coordinators are told what flows add up to.
+    pub flow_summaries: Switch,
     pub telemetry: TelemetryConfig,
 }
 
@@ -180,6 +182,7 @@ impl Default for SensorConfig {
             flows: FlowsConfig::default(),
             records: Vec::new(),
             application: Switch::default(),
+            flow_summaries: Switch::On,
             telemetry: TelemetryConfig::default(),
         }
     }
@@ -215,6 +218,11 @@ impl SensorConfig {
         Selection::new(&self.interfaces).context("interfaces")?;
         self.capture.check()?;
         self.flows.check()?;
+        let said = self.records.iter().flat_map(|output| &output.types).find(|record| record.is_said());
+        anyhow::ensure!(
+            said.is_none() || self.application == Switch::On,
+            "records: what flows say is only read with `application: on`"
+        );
         records::check(&self.records)
     }
 }

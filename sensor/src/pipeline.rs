@@ -289,6 +289,12 @@ impl Pipeline {
         self.collected.flows.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
+    /// How many flow events wait to be taken.
+    #[must_use]
+    pub fn flow_events(&self) -> usize {
+        self.collected.flows.as_ref().map_or(0, Vec::len)
+    }
+
     /// What flows said since it was last asked; empty unless the settings asked for it.
     pub fn take_transactions(&mut self) -> Vec<Transaction> {
         std::mem::take(&mut self.collected.said.kept)

@@ -9,7 +9,7 @@ use crate::{
     },
 };
 use anyhow::Context as _;
-use netguard_core::time::Timestamp;
+use netguard_core::{application::ApplicationLimits, time::Timestamp};
 use serde_json::json;
 use std::{
     collections::BTreeSet,
@@ -51,8 +51,12 @@ pub fn read_file(path: &Path, options: &ReadOptions, out: &mut impl Write) -> an
     let selected = options.selected();
     let mut file = Filtered::new(CaptureFile::open(path)?, options.filter.clone());
     let wants_flows = selected.contains(&RecordType::Flow);
-    let mut pipeline =
-        Pipeline::new(PipelineSettings { flow_events: wants_flows, ..PipelineSettings::replay() });
+    let mut pipeline = Pipeline::new(PipelineSettings {
+        flow_events: wants_flows,
+        // Also flows alone are told with the service by what they speak.
+        application: Some(ApplicationLimits::default()),
+        ..PipelineSettings::replay()
+    });
     let mut rendering = Rendering::new(options.format);
     // The same file gives the same lines every time.
     let context = Context { identifiers: Identifiers::new(0, 0), interface: "", is_local: &NoNetworks };
@@ -64,8 +68,7 @@ pub fn read_file(path: &Path, options: &ReadOptions, out: &mut impl Write) -> an
         let record = match output {
             Output::Evidence(at, record) => Record::Evidence(at, Box::new(record)),
             Output::Flow(summary) => Record::of_flow(summary),
-            // Not asked for.
-            Output::Transaction(_) => return,
+            Output::Transaction(transaction) => Record::Transaction(Box::new(transaction)),
         };
         if written.is_ok()
             && selected.contains(&record.record_type())

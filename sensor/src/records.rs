@@ -17,7 +17,7 @@ mod time;
 mod writer;
 mod zeek;
 
-pub use eve::{EveFlow, evidence_event};
+pub use eve::{EveFlow, evidence_event, transaction_event};
 pub use identifier::Identifiers;
 pub use queue::{Batch, MAX_QUEUED_BYTES, RecordQueue};
 pub use rendering::Rendering;
@@ -30,7 +30,12 @@ pub use time::eve_time;
 pub use writer::{RecordWriter, RecordsMetrics};
 pub use zeek::{Conn, ConnLog};
 
-use netguard_core::{application::Service, evidence::EvidenceRecord, flow::FlowSummary, time::Timestamp};
+use netguard_core::{
+    application::{Fields, Service, Transaction},
+    evidence::EvidenceRecord,
+    flow::FlowSummary,
+    time::Timestamp,
+};
 use std::net::IpAddr;
 
 /// Something to be written.
@@ -39,6 +44,7 @@ pub enum Record {
     Flow(Box<FlowRecord>),
     /// With the time at which it went to the coordinators.
     Evidence(Timestamp, Box<EvidenceRecord>),
+    Transaction(Box<Transaction>),
 }
 
 /// A flow as a record of its own.
@@ -61,6 +67,16 @@ impl Record {
         match self {
             Self::Flow(_) => RecordType::Flow,
             Self::Evidence(..) => RecordType::Evidence,
+            Self::Transaction(transaction) => match &transaction.fields {
+                Fields::Http(_) => RecordType::Http,
+                Fields::Dns(_) => RecordType::Dns,
+                Fields::Tls(_) => RecordType::Tls,
+                Fields::Ssh(_) => RecordType::Ssh,
+                Fields::Login(_) => RecordType::Login,
+                Fields::Dhcp(_) => RecordType::Dhcp,
+                Fields::Arp(_) => RecordType::Arp,
+                Fields::Anomaly(_) => RecordType::Anomaly,
+            },
         }
     }
 
@@ -70,6 +86,8 @@ impl Record {
         let held = match self {
             Self::Flow(_) => size_of::<FlowRecord>(),
             // A sketch has 2 KiB; most have none.
+            // Texts beyond its own size: at most a target and four fields.
+            Self::Transaction(_) => size_of::<Transaction>() + 1_024,
             Self::Evidence(_, record) => size_of::<EvidenceRecord>() + 512 + record.shapes.len() * 32,
         };
         size_of::<Self>() + held

@@ -5,6 +5,8 @@
 
 mod retained;
 mod stream;
+mod summaries;
 
 pub use retained::Retained;
 pub use stream::{Cut, Uplink, UplinkMetrics};
+pub use summaries::Summaries;

@@ -11,6 +11,7 @@ use netguard_sensor::{
     capture::CaptureFile,
     pipeline::{Output, Pipeline, PipelineSettings, replay},
     read::{ReadOptions, read_file},
+    records::{RecordFormat, RecordType},
 };
 use std::{
     collections::BTreeSet,
@@ -65,7 +66,8 @@ fn every_capture_is_read_the_same_way_every_time() {
         assert!(stats["netguard"]["frames"].as_u64().unwrap() > 0, "{}", path.display());
         for event in events {
             assert!(event["timestamp"].as_str().unwrap().ends_with("+0000"));
-            assert!(matches!(event["event_type"].as_str(), Some("flow" | "evidence")), "{event}");
+            let known = ["flow", "evidence", "http", "dns", "tls", "ssh", "login", "dhcp", "arp", "anomaly"];
+            assert!(known.iter().any(|known| event["event_type"] == *known), "{event}");
             if event["event_type"] == "flow" {
                 assert!(event["community_id"].as_str().unwrap().starts_with("1:"));
             }
@@ -132,4 +134,76 @@ fn evidence_about_a_source_names_the_sensors_own_addresses() {
         }
     }
     assert!(seen > 0, "nothing was told");
+}
+
+/// Events of one type in a capture.
+fn events(path: &Path, of: RecordType) -> Vec<serde_json::Value> {
+    let options = ReadOptions { types: vec![of], ..ReadOptions::default() };
+    let mut out = Vec::new();
+    read_file(path, &options, &mut out).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{}", path.display());
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn what_flows_say_is_told_in_suricatas_names_and_tied_to_its_flow() {
+    let Some(data) = data() else { return };
+    let at = |name: &str| data.join("pcap").join(name);
+    let told = |name: &str, of, pointers: &[&str]| {
+        let path = at(name);
+        let (said, flows) = (events(&path, of), events(&path, RecordType::Flow));
+        let ids: BTreeSet<_> = flows.iter().map(|flow| flow["flow_id"].as_u64().unwrap()).collect();
+        assert!(!said.is_empty(), "{name}");
+        for event in &said {
+            assert!(ids.contains(&event["flow_id"].as_u64().unwrap()), "{event}");
+        }
+        let has_all =
+            |event: &&serde_json::Value| pointers.iter().all(|pointer| event.pointer(pointer).is_some());
+        said.iter()
+            .find(has_all)
+            .unwrap_or_else(|| panic!("{name}: none has {pointers:?}: {:?}", said.first()))
+            .clone()
+    };
+    let http = ["/http/hostname", "/http/url", "/http/http_method", "/http/http_user_agent", "/http/status"];
+    assert_eq!(told("benign/cs_http_espn.pcapng", RecordType::Http, &http)["app_proto"], "http");
+    let ssh = ["/ssh/client/software_version", "/ssh/server/software_version", "/ssh/client/proto_version"];
+    assert_eq!(
+        told("attack/zeek_ssh_sshguess.pcap", RecordType::Ssh, &ssh)["ssh"]["client"]["proto_version"],
+        "2.0"
+    );
+    let dns = ["/dns/rrname", "/dns/rrtype", "/dns/rcode", "/dns/answers/0/rdata"];
+    assert_eq!(
+        told("benign/ndpi_443-firefox.pcap", RecordType::Tls, &["/tls/sni", "/tls/ja4", "/tls/version"])["proto"],
+        "TCP"
+    );
+    assert_eq!(told("benign/cs_http_espn.pcapng", RecordType::Dns, &dns)["dns"]["type"], "answer");
+}
+
+#[test]
+fn each_format_has_the_same_flows() {
+    let Some(data) = data() else { return };
+    for name in ["attack/cs_synscan.pcapng", "attack/zeek_ssh_sshguess.pcap", "benign/ark_v6.pcap"] {
+        let path = data.join("pcap").join(name);
+        let lines = |format| {
+            let mut out = Vec::new();
+            let options = ReadOptions { format, types: vec![RecordType::Flow], ..ReadOptions::default() };
+            read_file(&path, &options, &mut out).unwrap();
+            let text = String::from_utf8(out).unwrap();
+            text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let (eve, json, rows) =
+            (lines(RecordFormat::Eve), lines(RecordFormat::ZeekJson), lines(RecordFormat::Zeek));
+        assert!(!eve.is_empty() && eve.len() == json.len() && json.len() == rows.len(), "{name}");
+        for ((eve, json), row) in eve.iter().zip(&json).zip(&rows) {
+            let (eve, json): (serde_json::Value, serde_json::Value) =
+                (serde_json::from_str(eve).unwrap(), serde_json::from_str(json).unwrap());
+            let columns: Vec<_> = row.split('\t').collect();
+            assert_eq!((columns.len(), json["uid"].as_str()), (22, Some(columns[1])));
+            assert_eq!(eve["community_id"], json["community_id"]);
+            assert_eq!(eve["community_id"].as_str(), Some(columns[21]));
+            assert_eq!(eve["flow"]["bytes_toserver"], json["orig_ip_bytes"]);
+            assert_eq!(eve["netguard"]["conn_state"].as_str(), Some(columns[11]));
+        }
+    }
 }

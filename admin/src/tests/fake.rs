@@ -286,6 +286,35 @@ impl AdminService for Service {
         written(vec![])
     }
 
+    async fn list_flows(&self, request: Request<ListFlowsRequest>) -> Answer<ListFlowsResponse> {
+        let ListFlowsRequest { source, port, since_seconds, top, .. } = request.into_inner();
+        if source == "bad" {
+            return Err(GrpcStatus::invalid_argument("`bad`: not an address"));
+        }
+        let conversation = Conversation {
+            source: vec![203, 0, 113, 7],
+            destination: vec![10, 0, 0, 1],
+            destination_port: port.max(22),
+            protocol: 6,
+            service: HOSTILE.into(),
+            flows: since_seconds,
+            bytes_to_server: u64::from(top) << 20,
+            bytes_to_client: 512,
+            last: AT - 5_000_000,
+            states: [("S0".to_owned(), 3), ("SF".to_owned(), 1)].into(),
+            ..Default::default()
+        };
+        let row = SensorConversation { sensor: "web-1".into(), conversation: Some(conversation) };
+        let rest = Some(Conversation { flows: 9, bytes_to_server: 99, ..Default::default() });
+        Ok(Response::new(ListFlowsResponse {
+            conversations: vec![row],
+            rest,
+            since: AT,
+            silent: vec![3],
+            ..Default::default()
+        }))
+    }
+
     async fn list_rollouts(&self, _: Request<ListRolloutsRequest>) -> Answer<ListRolloutsResponse> {
         let bad = CanaryReport { rollout: 7, bad: HOSTILE.to_owned(), ..Default::default() };
         let rollout = Rollout {

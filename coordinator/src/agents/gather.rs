@@ -221,7 +221,7 @@ fn effect_of_wire(wire: peer::ResponderEffect) -> Option<Effect> {
     })
 }
 
-type PeerClient = peer::cluster_service_client::ClusterServiceClient<tonic::transport::Channel>;
+pub(crate) type PeerClient = peer::cluster_service_client::ClusterServiceClient<tonic::transport::Channel>;
 
 /// A client of another coordinator, if it is a member.
 pub(crate) fn peer_client(consensus: &Consensus, node: NodeId) -> Option<PeerClient> {
@@ -233,7 +233,7 @@ pub(crate) fn peer_client(consensus: &Consensus, node: NodeId) -> Option<PeerCli
 }
 
 /// Asks all live peers the same at once. `None`: no answer in time.
-async fn ask_peers<A, F, R>(consensus: &Consensus, ask: F) -> Vec<(NodeId, Option<A>)>
+pub(crate) async fn ask_peers<A, F, R>(consensus: &Consensus, ask: F) -> Vec<(NodeId, Option<A>)>
 where
     A: Send + 'static,
     F: Fn(PeerClient) -> R,

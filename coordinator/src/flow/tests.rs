@@ -5,4 +5,5 @@ mod cluster;
 mod evidence;
 mod failure;
 mod rollouts;
+mod summaries;
 mod watching;

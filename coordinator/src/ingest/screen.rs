@@ -2,7 +2,7 @@
 
 use super::clock::Offset;
 use netguard_core::{evidence::EvidenceRecord, net::Prefix, subject::Subject, time::Timestamp};
-use netguard_proto::convert::{Batch, Hello};
+use netguard_proto::convert::{Batch, FlowWindow, Hello};
 
 /// Why a sensor's hello is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +42,17 @@ impl Screen {
             return Err(BadHello::TooWide(*wide));
         }
         Ok(Self { networks: hello.networks.clone(), told: Offset::Right })
+    }
+
+    /// Takes out conversations of which neither end is on the sensor's networks; how many. What lies in the future ends
+    /// now: a sensor's clock shall not keep its windows longer than others'.
+    pub(super) fn screen_flows(&self, window: &mut FlowWindow, now: Timestamp) -> u64 {
+        let before = window.entries.len();
+        let is_own = |address| self.networks.iter().any(|network| network.contains(address));
+        window.entries.retain(|entry| is_own(entry.source) || is_own(entry.destination));
+        window.end = window.end.min(now);
+        window.start = window.start.min(window.end);
+        (before - window.entries.len()) as u64
     }
 
     pub(super) fn screen(&mut self, batch: &mut Batch, now: Timestamp) -> Screened {

@@ -11,14 +11,16 @@ use crate::{
     authorise::Caller,
     events::{AgentEvent, EventHub},
     flow_metrics::FlowMetrics,
+    flow_summaries::{Allowance, FlowSummaries},
     routing::{Offered, Ownership, Part, Router},
     wall_clock::now,
 };
 use netguard_core::identity::Role;
 use netguard_proto::{
-    convert::{Batch, Hello},
+    convert::{Batch, FlowWindow, Hello},
     v1::{self, sensor_instruction, sensor_message},
 };
+use prost::Message as _;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -42,6 +44,7 @@ pub(super) struct Shared {
     pub(super) ownership: Ownership,
     pub(super) agents: Agents,
     pub(super) events: EventHub,
+    pub(super) summaries: FlowSummaries,
     pub(super) metrics: FlowMetrics,
     pub(super) stop: CancellationToken,
 }
@@ -61,6 +64,7 @@ struct Session {
     untaken: mpsc::Sender<(u64, Vec<Offered>)>,
     losses: Losses,
     conditions: Conditions,
+    allowance: Allowance,
 }
 
 /// Serves a sensor's stream until either side ends it.
@@ -117,6 +121,10 @@ async fn open(
         .iter()
         .for_each(|(name, action)| shared.events.condition(connection.id(), name, action));
     let (untaken, waiting) = mpsc::channel(MAX_UNTAKEN);
+    let budget = FlowSummaries::budget(shared.agents.connected(Role::Sensor));
+    let of = Some(sensor_instruction::Of::FlowBudget(v1::FlowBudget { bytes_per_second: budget }));
+    // A sensor that is gone already is noticed below.
+    let _ = outbound.send(Ok(v1::SensorInstruction { of })).await;
     tokio::spawn(acknowledge(shared.router.clone(), connection.clone(), waiting, outbound));
     Ok(Session {
         shared,
@@ -130,6 +138,7 @@ async fn open(
         untaken,
         losses: Losses::default(),
         conditions,
+        allowance: Allowance::new(budget),
     })
 }
 
@@ -201,7 +210,12 @@ impl Session {
                         break Err(status);
                     }
                 }
-                Ok(Some(_)) => break Err(Status::invalid_argument("only batches follow the hello")),
+                Ok(Some(v1::SensorMessage { of: Some(sensor_message::Of::Flows(window)) })) => {
+                    self.take_flows(window);
+                }
+                Ok(Some(_)) => {
+                    break Err(Status::invalid_argument("only batches and flows follow the hello"));
+                }
                 Ok(None) => break Ok(()),
                 Err(status) => break Err(status),
             }
@@ -271,6 +285,27 @@ impl Session {
         };
         room.send((batch.sequence, self.shared.router.offer(part)));
         Ok(())
+    }
+
+    /// Keeps a window of flow summaries, or counts why not. It is no evidence, and never worth the stream.
+    fn take_flows(&mut self, wire: v1::FlowWindow) {
+        let metrics = &self.shared.metrics;
+        if !self.allowance.takes(wire.encoded_len()) {
+            return metrics.drop("flows", "over_budget", 1);
+        }
+        let mut window = match FlowWindow::try_from(wire) {
+            Ok(window) => window,
+            Err(error) => {
+                tracing::debug!(sensor = %self.sensor, %error, "a window of flows could not be read");
+                return metrics.drop("flows", "window_malformed", 1);
+            }
+        };
+        let foreign = self.screen.screen_flows(&mut window, now());
+        if foreign > 0 {
+            metrics.drop("flows", "not_on_sensors_networks", foreign);
+        }
+        metrics.flow_windows.inc();
+        self.shared.summaries.keep(self.sensor.clone(), window, now());
     }
 
     /// Takes what was wrong with a batch; whether what was right does not count either.

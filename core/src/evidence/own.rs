@@ -12,6 +12,20 @@ pub enum OwnNetworks {
     Known(Own),
 }
 
+impl OwnNetworks {
+    /// Whether an address lies on our networks.
+    #[must_use]
+    pub fn holds(&self, address: IpAddr) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Known(own) => {
+                own.addresses.contains(&address)
+                    || own.networks.iter().any(|network| network.contains(address))
+            }
+        }
+    }
+}
+
 /// The addresses of the captured interfaces, and the networks attached to them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Own {

@@ -1,6 +1,7 @@
 use super::*;
 use crate::v1;
 use netguard_core::{
+    conversations::Totals,
     decision::{Decision, DecisionId, Origin, Proof, Score, ScorePart, Target, Verb},
     evidence::{Counters, Distinct, EvidenceRecord, Fact, PortShape},
     kind::Kind,
@@ -210,6 +211,12 @@ proptest! {
         prop_assert_eq!(over_the_wire::<_, v1::Stopped>(&stopped), Ok(stopped));
         let probe = Probe { probed_at: Some(at), met: false, why: "no packet came".into() };
         prop_assert_eq!(over_the_wire::<_, v1::Probe>(&probe), Ok(probe));
+        let totals = Totals { flows: revision, bytes_to_client: 7, first: at, last: at, ..Totals::default() };
+        let entry = FlowEntry {
+            source: "192.0.2.1".parse().unwrap(), destination: "2001:db8::1".parse().unwrap(), port: 443,
+            protocol: Protocol::TCP, service: "ssl".into(), totals,
+        };
+        prop_assert_eq!(over_the_wire::<_, v1::Conversation>(&entry), Ok(entry));
         let batch = Batch {
             sequence: revision, cut_at: at, sent_at: Some(at), records: vec![record], again: true,
             losses: [("capture.ring_full".to_owned(), 3)].into(), conditions: ["flow.emergency".to_owned()].into(),
@@ -232,6 +239,7 @@ proptest! {
         let _ = v1::Decision::decode(bytes).map(Decision::try_from);
         let _ = v1::EvidenceBatch::decode(bytes).map(Batch::try_from);
         let _ = v1::EvidenceRecord::decode(bytes).map(EvidenceRecord::try_from);
+        let _ = v1::FlowWindow::decode(bytes).map(FlowWindow::try_from);
         let _ = v1::SensorHello::decode(bytes).map(Hello::try_from);
         let _ = v1::Delta::decode(bytes).map(Delta::try_from);
         let _ = v1::SnapshotPart::decode(bytes).map(SnapshotPart::try_from);
@@ -297,6 +305,37 @@ fn the_field_that_is_wrong_is_named() {
         assert_eq!(error.to_string(), *message);
         assert_eq!(tonic::Status::from(error).code(), tonic::Code::InvalidArgument);
     }
+}
+
+#[test]
+fn a_window_of_flows_is_bounded_and_names_what_is_wrong() {
+    let entry =
+        v1::Conversation { source: vec![192, 0, 2, 1], destination: vec![10, 0, 0, 1], ..Default::default() };
+    let window = |conversations| v1::FlowWindow { start: 1, end: 2, conversations, other: None };
+    let read = |wire: v1::FlowWindow| FlowWindow::try_from(wire).map_err(|error| error.to_string());
+    let states = [("SF".to_owned(), 2), ("NEW".to_owned(), 5)];
+    let known = v1::Conversation { states: states.into(), ..entry.clone() };
+    let states = read(window(vec![known])).unwrap().entries[0].totals.states;
+    assert_eq!(states.iter().map(|(state, count)| (state.name(), count)).collect::<Vec<_>>(), [("SF", 2)]);
+    let wrong = |spoil: fn(&mut v1::Conversation)| {
+        let mut entry = entry.clone();
+        spoil(&mut entry);
+        read(window(vec![entry])).unwrap_err()
+    };
+    assert_eq!(wrong(|entry| entry.source.clear()), "conversation.source has 0 bytes and takes 4 or 16");
+    assert_eq!(wrong(|entry| entry.protocol = 256), "conversation.protocol takes 0 to 255, not 256");
+    assert_eq!(
+        wrong(|entry| entry.service = "x".repeat(33)),
+        "conversation.service holds 33 and takes at most 32"
+    );
+    assert_eq!(wrong(|entry| entry.first = 1), "conversation.last lies before conversation.first");
+    let many = read(window(vec![entry.clone(); 4_097])).unwrap_err();
+    assert_eq!(many, "window.conversations holds 4097 and takes at most 4096");
+    assert_eq!(
+        read(v1::FlowWindow { start: 3, ..window(vec![]) }).unwrap_err(),
+        "window.end lies before window.start"
+    );
+    assert_eq!(read(v1::FlowWindow::default()).unwrap_err(), "window.start is missing");
 }
 
 #[test]

@@ -48,12 +48,15 @@ pub struct Sources {
     pub uplinks: watch::Receiver<Vec<SocketAddr>>,
     /// Where records for other tools go; `None`: nowhere, and none are made.
     pub recording: Option<Recording>,
+    /// Whether flows are added up for the coordinators.
+    pub summaries: bool,
 }
 
 /// What is recorded, and where to.
 #[derive(Debug, Clone)]
 pub struct Recording {
     pub queue: RecordQueue,
+    pub flows: bool,
     pub evidence: bool,
 }
 
@@ -69,6 +72,7 @@ impl Sources {
             networks: Vec::new(),
             uplinks: watch::channel(Vec::new()).1,
             recording: None,
+            summaries: false,
         }
     }
 }
@@ -119,6 +123,7 @@ impl Capture {
                 wake_supervisor: supervisor_wake.clone(),
                 cuts: cuts.clone(),
                 recording: sources.recording.clone(),
+                summaries: sources.summaries,
                 stop: capture.stop.clone(),
                 metrics: metrics.clone(),
             };

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     pipeline::{FLUSH_INTERVAL, Pipeline},
-    uplink::Cut,
+    uplink::{Cut, Summaries},
 };
 use netguard_core::{
     evidence::{EvidenceRecord, Own, OwnNetworks},
@@ -45,6 +45,8 @@ const TURN: usize = 8;
 const SLEEP: Duration = Duration::from_secs(5);
 /// Batches taken of a ring that another one replaces: the most that the largest holds, at the least a frame takes.
 const MAX_REST: usize = (64 << 20) / 128 / BATCH;
+/// Ended flows that wait to be recorded: 2 MiB, some milliseconds of a flood. One batch of frames may add its own.
+const MAX_FLOW_EVENTS: usize = 8_192;
 /// Marks the id of a ring that is being replaced.
 const RETIRED: u32 = 1 << 31;
 /// How often it is looked whether a loss is over while nothing comes.
@@ -116,6 +118,7 @@ pub(super) struct Connections {
     pub(super) wake_supervisor: Wake,
     pub(super) cuts: mpsc::Sender<Cut>,
     pub(super) recording: Option<Recording>,
+    pub(super) summaries: bool,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) metrics: CaptureMetrics,
 }
@@ -132,6 +135,7 @@ pub(super) struct Worker {
     repeated: u64,
     /// As last added to the gauge that all workers share.
     flows: i64,
+    summaries: Option<Summaries>,
     pending: Vec<EvidenceRecord>,
     /// Losses the uplink has not been told of.
     losses: Vec<(&'static str, u64)>,
@@ -144,7 +148,10 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(number: usize, connections: Connections, pipeline: Pipeline, seed: u64) -> Self {
+        // Whose networks are ours comes with the first command.
+        let own = OwnNetworks::Known(Own::default());
         Self {
+            summaries: connections.summaries.then(|| Summaries::new(own, seed)),
             number,
             connections,
             pipeline,
@@ -171,6 +178,10 @@ impl Worker {
                 // Sooner than whatever was due before anything came, as a timeout a minute from now.
                 let soon = at.saturating_add(FLUSH_INTERVAL);
                 self.flush_at = Some(self.flush_at.map_or(soon, |due| due.min(soon)));
+            }
+            if self.pipeline.flow_events() >= MAX_FLOW_EVENTS {
+                // A flood ends more flows than are to wait for the next flush.
+                self.record(at, &[]);
             }
             if self.flush_at.is_some_and(|due| at >= due) {
                 self.on_time(at);
@@ -227,7 +238,12 @@ impl Worker {
             match command {
                 Command::Watch(new) => self.watch(*new),
                 Command::Forget(id) => self.forget(id),
-                Command::Own(own) => self.pipeline.set_own(OwnNetworks::Known(own)),
+                Command::Own(own) => {
+                    if let Some(summaries) = &mut self.summaries {
+                        summaries.set_own(OwnNetworks::Known(own.clone()));
+                    }
+                    self.pipeline.set_own(OwnNetworks::Known(own));
+                }
                 Command::LeaveOut(uplinks) => {
                     for watched in &mut self.watched {
                         if let Err(error) = watched.source.leave_out(&uplinks) {
@@ -305,6 +321,9 @@ impl Worker {
         let soon = at.saturating_add(FLUSH_INTERVAL);
         self.flush_at =
             if is_quiet { self.pipeline.next_deadline().map(|due| due.max(soon)) } else { Some(soon) };
+        if let Some(due) = self.summaries.as_ref().and_then(Summaries::due) {
+            self.flush_at = Some(self.flush_at.map_or(due, |at| at.min(due)).max(soon));
+        }
         if self.watched.iter().any(|watched| watched.is_blind || !watched.watch.is_settled()) {
             let settle = at.saturating_add(SETTLE_EVERY);
             self.flush_at = Some(self.flush_at.map_or(settle, |due| due.min(settle)));

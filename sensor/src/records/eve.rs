@@ -1,5 +1,9 @@
 //! Records as Suricata's EVE JSON, in the names of its version 7; what is ours stands in a `netguard` object.
 
+mod transaction;
+
+pub use transaction::transaction_event;
+
 use super::{Context, FlowRecord, time::eve_time};
 use netguard_core::{
     evidence::EvidenceRecord,
@@ -89,10 +93,23 @@ pub struct EveFlow<'a> {
     head: Head<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     app_proto: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vlan: Option<[u16; 1]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tunnel: Option<TunnelFields>,
     flow: FlowFields,
     #[serde(skip_serializing_if = "Option::is_none")]
     tcp: Option<TcpFields>,
     netguard: OwnFields<'a>,
+}
+
+/// The outermost tunnel's ends.
+#[derive(Debug, Clone, Serialize)]
+struct TunnelFields {
+    src_ip: IpAddr,
+    dest_ip: IpAddr,
+    proto: String,
+    depth: u8,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -154,6 +171,13 @@ impl<'a> EveFlow<'a> {
         Self {
             head: Head::of(summary.end, "flow", &summary.flow, Some(flow_id), context),
             app_proto: service.map(app_proto),
+            vlan: summary.vlan.map(|id| [id]),
+            tunnel: summary.tunnel.map(|tunnel| TunnelFields {
+                src_ip: tunnel.source,
+                dest_ip: tunnel.destination,
+                proto: tunnel.kind.name().to_uppercase(),
+                depth: tunnel.depth,
+            }),
             flow: FlowFields {
                 pkts_toserver: summary.to_server.packets,
                 pkts_toclient: summary.to_client.packets,

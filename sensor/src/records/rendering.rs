@@ -1,4 +1,9 @@
-use super::{Context, EveFlow, Record, RecordFormat, eve::evidence_event, safe, zeek::Conn};
+use super::{
+    Context, EveFlow, Record, RecordFormat,
+    eve::{evidence_event, transaction_event},
+    safe,
+    zeek::Conn,
+};
 use netguard_core::flow::EndReason;
 
 /// Records → lines of one format. Keeps its buffers from one record to the next.
@@ -35,7 +40,10 @@ impl Rendering {
             (Record::Evidence(at, record), RecordFormat::Eve) => {
                 safe::write_line(&evidence_event(*at, record), &mut self.line);
             }
-            (Record::Evidence(..), _) => {}
+            (Record::Transaction(transaction), RecordFormat::Eve) => {
+                safe::write_line(&transaction_event(transaction, context), &mut self.line);
+            }
+            (Record::Evidence(..) | Record::Transaction(_), _) => {}
         }
         (!self.line.is_empty()).then_some(self.line.as_slice())
     }

@@ -40,6 +40,8 @@ pub enum RecordType {
     Login,
     Dhcp,
     Arp,
+    /// What no honest stack sends
+    Anomaly,
     /// What goes to the coordinators as evidence
     Evidence,
     /// Counters, at the end of a file that was read
@@ -47,7 +49,13 @@ pub enum RecordType {
 }
 
 impl RecordType {
-    pub const ALL: [Self; 10] = [
+    /// Whether it is told by what flows say, which has to be read for it.
+    #[must_use]
+    pub fn is_said(self) -> bool {
+        !matches!(self, Self::Flow | Self::Evidence | Self::Stats)
+    }
+
+    pub const ALL: [Self; 11] = [
         Self::Flow,
         Self::Http,
         Self::Dns,
@@ -56,6 +64,7 @@ impl RecordType {
         Self::Login,
         Self::Dhcp,
         Self::Arp,
+        Self::Anomaly,
         Self::Evidence,
         Self::Stats,
     ];

@@ -1,7 +1,7 @@
-use super::Retained;
+use super::{Retained, summaries::Outbox};
 use crate::capture::{WatchedInterfaces, now};
 use anyhow::Context as _;
-use netguard_core::{evidence, net::Prefix, time::Timestamp};
+use netguard_core::{conversations::Window, evidence, net::Prefix, time::Timestamp};
 use netguard_daemon::{
     backoff::Backoff,
     client::Endpoints,
@@ -39,6 +39,8 @@ const LOSSES_EVERY: Duration = Duration::from_secs(1);
 const BATCH_BYTES: usize = netguard_proto::MAX_MESSAGE_BYTES / 4;
 /// How often the networks named in the hello are compared with those the interfaces have.
 const NETWORKS_EVERY: Duration = Duration::from_secs(10);
+/// How often flow summaries are sent.
+const FLOWS_EVERY: Duration = Duration::from_secs(10);
 /// A connection that lived this long was a good one: the next attempt starts without waiting.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
 
@@ -53,6 +55,8 @@ pub struct Cut {
     pub from: usize,
     /// What holds at this thread, by "stage.condition", as `capture.blind` or `flow.emergency`. All of it, with every cut.
     pub conditions: Vec<&'static str>,
+    /// What flows added up to since the last time.
+    pub flows: Option<Window>,
 }
 
 /// Counters of the uplink.
@@ -61,6 +65,7 @@ pub struct UplinkMetrics {
     batches: Counter,
     again: Counter,
     records: Counter,
+    flow_windows: Counter,
     acknowledged: Gauge,
     retained: Gauge,
     connected: Gauge,
@@ -70,6 +75,11 @@ impl UplinkMetrics {
     pub fn register(&self, registry: &mut Registry) {
         registry.register("sensor_batches_sent", "Batches of evidence sent", self.batches.clone());
         registry.register("sensor_batches_sent_again", "Batches sent more than once", self.again.clone());
+        registry.register(
+            "sensor_flow_windows_sent",
+            "Windows of flow summaries sent",
+            self.flow_windows.clone(),
+        );
         registry.register("sensor_records_sent", "Evidence records sent", self.records.clone());
         registry.register(
             "sensor_acknowledged_sequence",
@@ -95,6 +105,7 @@ pub struct Uplink {
     losses_told: tokio::time::Instant,
     /// By capture thread.
     conditions: BTreeMap<usize, Vec<&'static str>>,
+    flows: Outbox,
     dropped: Dropped,
     metrics: UplinkMetrics,
     pub(crate) connected: watch::Sender<bool>,
@@ -120,6 +131,7 @@ impl Uplink {
             losses: BTreeMap::new(),
             losses_told: tokio::time::Instant::now(),
             conditions: BTreeMap::new(),
+            flows: Outbox::default(),
             dropped,
             metrics,
             connected: watch::Sender::new(false),
@@ -184,6 +196,8 @@ impl Uplink {
         self.connected.send_replace(true);
         // The owner may have changed while nobody listened: the last minutes go again, and are counted once.
         self.retained.send_again();
+        // Only a coordinator that says how much it takes takes any.
+        self.flows.budget = None;
         self.talk(&outgoing, &mut instructions, cuts).await.with_context(|| format!("coordinator {address}"))
     }
 
@@ -194,6 +208,8 @@ impl Uplink {
         cuts: &mut mpsc::Receiver<Cut>,
     ) -> anyhow::Result<()> {
         let mut networks = tokio::time::interval(NETWORKS_EVERY);
+        let mut flows = tokio::time::interval(FLOWS_EVERY);
+        flows.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
@@ -218,6 +234,14 @@ impl Uplink {
                         self.metrics.records.inc_by(batch.records.len() as u64);
                         permit.send(SensorMessage { of: Some(sensor_message::Of::Batch(batch)) });
                     }
+                },
+                // Never ahead of evidence, and only where there is room at once.
+                _ = flows.tick() => if !self.retained.has_unsent()
+                    && let Ok(permit) = outgoing.try_reserve()
+                    && let Some(window) = self.flows.take(std::time::Instant::now())
+                {
+                    self.metrics.flow_windows.inc();
+                    permit.send(SensorMessage { of: Some(sensor_message::Of::Flows(window)) });
                 },
             }
         }
@@ -245,8 +269,11 @@ impl Uplink {
                 tracing::debug!(why = %resend.why.escape_debug(), "sending again what is retained");
                 self.retained.send_again();
             }
-            // Or a newer coordinator's instruction that this sensor does not know.
-            Some(sensor_instruction::Of::FlowBudget(_)) | None => {}
+            Some(sensor_instruction::Of::FlowBudget(budget)) => {
+                self.flows.budget = Some(budget.bytes_per_second);
+            }
+            // A newer coordinator's instruction that this sensor does not know.
+            None => {}
         }
     }
 
@@ -255,6 +282,9 @@ impl Uplink {
         for (name, count) in cut.losses {
             let total = self.losses.entry(name.to_owned()).or_default();
             *total = total.saturating_add(count);
+        }
+        if let Some(window) = cut.flows {
+            self.flows.add(window);
         }
         let told = self.holding();
         self.conditions.insert(cut.from, cut.conditions);

@@ -324,6 +324,13 @@ impl service::ClusterService for Forwarded {
         Err(Status::unimplemented("not here"))
     }
 
+    async fn get_flows(
+        &self,
+        _: Request<netguard_proto::v1::ListFlowsRequest>,
+    ) -> Result<Response<netguard_proto::v1::ListFlowsResponse>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
     async fn watch_local_events(
         &self,
         _: Request<peer::WatchLocalEventsRequest>,

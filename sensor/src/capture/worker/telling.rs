@@ -19,13 +19,16 @@ impl Worker {
 
     /// Hands over what other tools want to know, if any do.
     pub(super) fn record(&mut self, at: Timestamp, evidence: &[EvidenceRecord]) {
-        // What was said counts in the flows' records; by itself nobody takes it.
-        let _ = self.pipeline.take_transactions();
+        let (flows, said) = (self.pipeline.take_flows(), self.pipeline.take_transactions());
+        if let Some(summaries) = &mut self.summaries {
+            flows.iter().for_each(|flow| summaries.add(flow));
+        }
         let Some(recording) = &self.connections.recording else { return };
-        let flows = self.pipeline.take_flows().into_iter().map(Record::of_flow);
+        let said = said.into_iter().map(|said| Record::Transaction(Box::new(said)));
+        let flows = flows.into_iter().filter(|_| recording.flows).map(Record::of_flow);
         let evidence = evidence.iter().filter(|_| recording.evidence);
         let evidence = evidence.map(|record| Record::Evidence(at, Box::new(record.clone())));
-        let records: Vec<_> = flows.chain(evidence).collect();
+        let records: Vec<_> = said.chain(flows).chain(evidence).collect();
         if records.is_empty() {
             return;
         }
@@ -80,7 +83,9 @@ impl Worker {
             records.into_iter().for_each(|record| self.add(record));
         }
         let conditions = self.conditions();
-        if self.pending.is_empty() && losses.is_empty() && self.losses.is_empty() && conditions == self.told {
+        let summarised = self.summaries.as_ref().is_some_and(|summaries| summaries.is_due(at));
+        let news = !self.losses.is_empty() || conditions != self.told || summarised;
+        if self.pending.is_empty() && losses.is_empty() && !news {
             return;
         }
         match self.connections.cuts.try_reserve() {
@@ -91,7 +96,15 @@ impl Worker {
                     losses.push(("capture.uplink_slow", std::mem::take(&mut self.dropped)));
                 }
                 let records = std::mem::take(&mut self.pending);
-                permit.send(Cut { at, records, losses, from: self.number, conditions: conditions.clone() });
+                let flows = self.summaries.as_mut().and_then(|summaries| summaries.take(at));
+                permit.send(Cut {
+                    at,
+                    records,
+                    losses,
+                    from: self.number,
+                    conditions: conditions.clone(),
+                    flows,
+                });
                 self.told = conditions;
             }
             Err(_) => {
