@@ -25,6 +25,7 @@ fn what_a_slow_uplink_leaves_is_merged_bounded_and_told() {
         wake_supervisor: Wake::new().unwrap(),
         cuts,
         recording: None,
+        summaries: false,
         stop: Arc::default(),
         metrics: CaptureMetrics::new(Dropped::unregistered()),
     };
