@@ -63,6 +63,9 @@ impl<K, V, const N: usize> fmt::Debug for Lanes<K, V, N> {
 }
 
 impl<K: Hash + Eq, V, const N: usize> Lanes<K, V, N> {
+    /// What an entry takes: itself, its number among the free, and, with the index half full, two words of it.
+    pub const ENTRY_BYTES: usize = size_of::<Option<Entry<K, V>>>() + size_of::<u32>() + 2 * size_of::<u64>();
+
     /// An empty table; memory comes with the entries.
     #[must_use]
     pub fn new(seed: u64) -> Self {

@@ -30,6 +30,7 @@ pub mod judge;
 pub mod kind;
 pub mod lanes;
 pub mod ledger;
+pub mod memory;
 pub mod net;
 pub mod packet;
 pub mod peers;

@@ -5,10 +5,12 @@
 
 mod duration;
 mod file;
+mod size;
 mod strict;
 
 pub use duration::{HumanDuration, parse_duration};
 pub use file::read_secret;
+pub use size::HumanSize;
 
 use serde::de::DeserializeOwned;
 use std::{

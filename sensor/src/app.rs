@@ -85,9 +85,7 @@ pub async fn run(config: SensorConfig, drain: Drain) -> anyhow::Result<Running> 
     uplink_metrics.register(&mut shown.registry);
 
     let (cuts, cut) = mpsc::channel::<Cut>(CUTS);
-    let mut settings = config.flows.pipeline(OwnNetworks::Known(Own::default()), rand::random());
-    settings.checksums = config.capture.checksums;
-    settings.application = config.application_limits();
+    let mut settings = config.pipeline(OwnNetworks::Known(Own::default()), rand::random());
     let writer = start_records(&config, &cuts, &records_metrics, &drain)?;
     let recording = writer.as_ref().map(|writer| Recording {
         queue: writer.queue(),
@@ -102,7 +100,7 @@ pub async fn run(config: SensorConfig, drain: Drain) -> anyhow::Result<Running> 
         interfaces: config.interfaces.clone(),
         live: config.live(),
         workers: config.capture.workers(),
-        ring_total: config.capture.ring_total(),
+        ring_total: config.ring_total(),
         networks: config.capture.networks.clone(),
         uplinks,
         recording,
@@ -133,7 +131,14 @@ pub async fn run(config: SensorConfig, drain: Drain) -> anyhow::Result<Running> 
         async move { enroll::renew(&Identity::load(&directory)?, &endpoints, csr).await }
     });
 
-    let uplink = Uplink::new(endpoints, identity, capture.watched(), dropped, uplink_metrics);
+    let uplink = Uplink::new(
+        endpoints,
+        identity,
+        capture.watched(),
+        config.memory().retained(),
+        dropped,
+        uplink_metrics,
+    );
     let ready = Readiness::new();
     let mut connected = uplink.connected.subscribe();
     let blocker = ready.block("coordinator");
@@ -162,8 +167,15 @@ fn start_records(
     }
     let outputs = Outputs::open(&config.records)?;
     let (interfaces, cuts, metrics) = (config.interfaces.clone(), cuts.clone(), metrics.clone());
-    let writer = RecordWriter::start(outputs, interfaces, rand::random(), cuts, metrics)
-        .context("no thread for the records")?;
+    let writer = RecordWriter::start(
+        outputs,
+        interfaces,
+        config.memory().queued_records(),
+        rand::random(),
+        cuts,
+        metrics,
+    )
+    .context("no thread for the records")?;
     // As logrotate's `postrotate` asks; without records the signal keeps its meaning.
     let mut hangups = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     let reopen = writer.reopen();

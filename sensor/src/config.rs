@@ -1,13 +1,16 @@
 //! `/etc/netguard/sensor.yaml`: only what is local to this host; thresholds are the cluster's policy.
 
 use crate::{
-    capture::{Filter, LiveOptions, RING_TOTAL, RingOptions, Selection, SourceKind},
+    capture::{Filter, LiveOptions, RingOptions, Selection, SourceKind},
     pipeline::{ChecksumPolicy, PipelineSettings},
     records::{self, RecordsConfig},
 };
 use anyhow::Context as _;
-use netguard_core::{application::ApplicationLimits, evidence::OwnNetworks, net::Prefix};
-use netguard_daemon::{config::HumanDuration, telemetry::TelemetryConfig};
+use netguard_core::{evidence::OwnNetworks, flow::FlowLimits, memory::MemoryLimit, net::Prefix};
+use netguard_daemon::{
+    config::{HumanDuration, HumanSize},
+    telemetry::TelemetryConfig,
+};
 use serde::Deserialize;
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -29,6 +32,9 @@ pub struct SensorConfig {
     pub data_dir: PathBuf,
     /// Where metrics and health are served.
     pub metrics: SocketAddr,
+    /// What everything that grows with traffic may take together, 256MiB unless said otherwise, at least 32MiB. Shared
+    /// out by rule, see [`MemoryLimit`]; the workers share the shares.
+    pub memory_limit: Option<HumanSize>,
     pub capture: CaptureConfig,
     pub flows: FlowsConfig,
     /// Records for other tools: what is written where; none unless given.
@@ -76,6 +82,9 @@ pub struct CaptureConfig {
     pub checksums: ChecksumPolicy,
     /// Take frames for others too, as at a mirror port.
     pub promiscuous: bool,
+    /// Both ends of a tunnel (VXLAN, Geneve, GRE, IP in IP …) must be among these for what comes in it to be evidence;
+    /// of all others flows are told and nothing else, since anybody can write such packets.
+    pub trusted_tunnels: Vec<Prefix>,
     /// What is captured at all: an expression in the syntax of pcap-filter(7), or a program as `tcpdump -ddd` prints it.
     pub filter: Filter,
 }
@@ -96,7 +105,9 @@ impl CaptureConfig {
             self.ring_total_mib.is_none_or(|mib| RING_MIB.contains(&mib)),
             "capture.ring_total_mib takes 1 to 1024"
         );
-        anyhow::ensure!(self.networks.len() <= MAX_NETWORKS, "capture.networks takes up to 1024 prefixes");
+        for (name, prefixes) in [("networks", &self.networks), ("trusted_tunnels", &self.trusted_tunnels)] {
+            anyhow::ensure!(prefixes.len() <= MAX_NETWORKS, "capture.{name} takes up to 1024 prefixes");
+        }
         anyhow::ensure!(
             self.snap_length.is_none_or(|length| SNAP_LENGTH.contains(&length)),
             "capture.snap_length takes 256 to 65550 bytes"
@@ -106,11 +117,6 @@ impl CaptureConfig {
             "capture.workers: only the ring can share an interface among threads; remove `source: portable`"
         );
         Ok(())
-    }
-
-    #[must_use]
-    pub fn ring_total(&self) -> usize {
-        self.ring_total_mib.map_or(RING_TOTAL, |mib| mib << 20)
     }
 
     #[must_use]
@@ -159,15 +165,11 @@ impl FlowsConfig {
         Ok(())
     }
 
-    /// The pipeline's settings with these bounds; what is absent keeps its default.
-    #[must_use]
-    pub fn pipeline(&self, own: OwnNetworks, seed: u64) -> PipelineSettings {
-        let mut settings = PipelineSettings::live(own, seed);
-        let flows = &mut settings.flows;
+    /// Sets what is given here; the rest stays as it is.
+    fn apply(&self, flows: &mut FlowLimits) {
         flows.max_flows = self.max_flows.unwrap_or(flows.max_flows);
         flows.idle_timeout = self.idle_timeout.as_ref().map_or(flows.idle_timeout, |given| given.0);
         flows.active_timeout = self.active_timeout.as_ref().map_or(flows.active_timeout, |given| given.0);
-        settings
     }
 }
 
@@ -178,6 +180,7 @@ impl Default for SensorConfig {
             interfaces: Vec::new(),
             data_dir: PathBuf::from("/var/lib/netguard/sensor"),
             metrics: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), METRICS_PORT),
+            memory_limit: None,
             capture: CaptureConfig::default(),
             flows: FlowsConfig::default(),
             records: Vec::new(),
@@ -186,6 +189,10 @@ impl Default for SensorConfig {
             telemetry: TelemetryConfig::default(),
         }
     }
+}
+
+fn limit_of(size: HumanSize) -> Option<MemoryLimit> {
+    MemoryLimit::new(usize::try_from(size.0).ok()?)
 }
 
 impl SensorConfig {
@@ -199,10 +206,27 @@ impl SensorConfig {
         live
     }
 
-    /// Bounds of what is read out of payloads, if it is.
+    /// What everything may take together.
     #[must_use]
-    pub fn application_limits(&self) -> Option<ApplicationLimits> {
-        (self.application == Switch::On).then(ApplicationLimits::default)
+    pub fn memory(&self) -> MemoryLimit {
+        self.memory_limit.and_then(limit_of).unwrap_or_default()
+    }
+
+    /// What all rings may take together.
+    #[must_use]
+    pub fn ring_total(&self) -> usize {
+        self.capture.ring_total_mib.map_or(self.memory().rings(), |mib| mib << 20)
+    }
+
+    /// The settings of the pipelines, all together, within the memory limit.
+    #[must_use]
+    pub fn pipeline(&self, own: OwnNetworks, seed: u64) -> PipelineSettings {
+        let mut settings = PipelineSettings::within(self.memory(), own, seed);
+        self.flows.apply(&mut settings.flows);
+        settings.checksums = self.capture.checksums;
+        settings.trusted_tunnels = self.capture.trusted_tunnels.clone();
+        settings.application = (self.application == Switch::On).then(|| self.memory().application());
+        settings
     }
 
     /// Errors: what is missing, and where to write it.
@@ -216,6 +240,10 @@ impl SensorConfig {
             "no coordinator: give --coordinator HOST:7443 or `coordinators:` in the configuration"
         );
         Selection::new(&self.interfaces).context("interfaces")?;
+        anyhow::ensure!(
+            self.memory_limit.is_none_or(|size| limit_of(size).is_some()),
+            "memory_limit takes 32MiB to 64GiB"
+        );
         self.capture.check()?;
         self.flows.check()?;
         let said = self.records.iter().flat_map(|output| &output.types).find(|record| record.is_said());
@@ -224,5 +252,56 @@ impl SensorConfig {
             "records: what flows say is only read with `application: on`"
         );
         records::check(&self.records)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use netguard_daemon::config;
+
+    fn read(text: &str) -> anyhow::Result<SensorConfig> {
+        let directory = tempfile::tempdir()?;
+        let path = directory.path().join("sensor.yaml");
+        std::fs::write(&path, format!("coordinators: [a:7443]\ninterfaces: [eth0]\n{text}"))?;
+        let config: SensorConfig = config::load(&path)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    #[test]
+    fn memory_is_shared_out_and_what_is_given_by_name_goes_before() {
+        let default = read("").unwrap();
+        assert_eq!(default.memory(), MemoryLimit::default());
+        let small = read("memory_limit: 32MiB\napplication: on").unwrap();
+        let settings = small.pipeline(OwnNetworks::Any, 1);
+        assert!(settings.flows.max_flows < default.pipeline(OwnNetworks::Any, 1).flows.max_flows / 8);
+        assert_eq!(settings.application, Some(small.memory().application()));
+        assert!(small.ring_total() < 4 << 20);
+        let named =
+            read("memory_limit: 32MiB\nflows: { max_flows: 2048 }\ncapture: { ring_total_mib: 8 }").unwrap();
+        assert_eq!(named.pipeline(OwnNetworks::Any, 1).flows.max_flows, 2_048);
+        assert_eq!(named.ring_total(), 8 << 20);
+    }
+
+    #[test]
+    fn a_limit_that_makes_no_sense_is_refused_with_what_does() {
+        for (text, told) in [
+            ("memory_limit: 31MiB", "32MiB to 64GiB"),
+            ("memory_limit: 65GiB", "32MiB to 64GiB"),
+            ("memory_limit: 256", "a size with its unit"),
+            ("memory_limit: 256MB", "256MB"),
+        ] {
+            let error = format!("{:#}", read(text).unwrap_err());
+            assert!(error.contains(told), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn only_tunnels_that_are_named_are_trusted() {
+        assert_eq!(read("").unwrap().pipeline(OwnNetworks::Any, 1).trusted_tunnels, []);
+        let config = read("capture: { trusted_tunnels: [192.0.2.0/24] }").unwrap();
+        let trusted: Prefix = "192.0.2.0/24".parse().unwrap();
+        assert_eq!(config.pipeline(OwnNetworks::Any, 1).trusted_tunnels, [trusted]);
     }
 }

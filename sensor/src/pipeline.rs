@@ -16,6 +16,7 @@ use netguard_core::{
     evidence::{Accumulator, EvidenceLimits, EvidenceRecord, OwnNetworks},
     flow::{EndReason, FlowLimits, FlowSummary, FlowTable, Observation, Sink},
     fragments::{FragmentLimits, Fragments},
+    memory::MemoryLimit,
     net::Prefix,
     packet::{self, DecodeError, Decoded, MAX_LAYERS, Packet, Transport, martian},
     time::Timestamp,
@@ -62,6 +63,18 @@ impl PipelineSettings {
             application: None,
             trusted_tunnels: Vec::new(),
         }
+    }
+
+    /// What fits into so much memory, beside what else a sensor holds.
+    #[must_use]
+    pub fn within(limit: MemoryLimit, own: OwnNetworks, seed: u64) -> Self {
+        let flows = FlowLimits {
+            max_flows: limit.max_flows(),
+            max_embryonic: limit.max_embryonic(),
+            ..FlowLimits::default()
+        };
+        let (fragments, evidence) = (limit.fragments(), limit.evidence());
+        Self { flows, fragments, evidence, ..Self::live(own, seed) }
     }
 
     /// For each of so many pipelines that share these bounds.

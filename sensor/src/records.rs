@@ -19,12 +19,10 @@ mod zeek;
 
 pub use eve::{EveFlow, evidence_event, transaction_event};
 pub use identifier::Identifiers;
-pub use queue::{Batch, MAX_QUEUED_BYTES, RecordQueue};
+pub use queue::{Batch, RecordQueue};
 pub use rendering::Rendering;
 pub use selection::{Output, Outputs};
-pub use settings::{
-    Destination, HumanSize, MAX_OUTPUTS, RecordFormat, RecordType, RecordsConfig, check, check_types,
-};
+pub use settings::{Destination, MAX_OUTPUTS, RecordFormat, RecordType, RecordsConfig, check, check_types};
 pub use sink::{FileSink, Framing, Outcome, Rotation, Sink, SocketKind, SocketSink, StdoutSink, Unframed};
 pub use time::eve_time;
 pub use writer::{RecordWriter, RecordsMetrics};

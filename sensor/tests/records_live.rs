@@ -44,7 +44,7 @@ fn a_request_on_the_wire_is_in_every_record_and_in_the_summary() {
     let written = RecordsMetrics::new(Dropped::unregistered());
     let writer = inside(&world.host, || {
         let outputs = Outputs::open(&configured).unwrap();
-        RecordWriter::start(outputs, vec!["eth0".into()], 1, cuts.clone(), written.clone()).unwrap()
+        RecordWriter::start(outputs, vec!["eth0".into()], 16 << 20, 1, cuts.clone(), written.clone()).unwrap()
     });
     assert!(writer.types().contains(&RecordType::Http));
     let mut settings = PipelineSettings::live(OwnNetworks::Known(Own::default()), 7);

@@ -97,6 +97,9 @@ pub struct FlowTable {
 }
 
 impl FlowTable {
+    /// What a flow takes, with its place in the index.
+    pub const FLOW_BYTES: usize = Lanes::<FlowKey, Flow, { lane::COUNT }>::ENTRY_BYTES;
+
     #[must_use]
     pub fn new(limits: FlowLimits, seed: u64) -> Self {
         let room = limits.max_flows.saturating_add(limits.max_embryonic).min(MAX_RESERVED);

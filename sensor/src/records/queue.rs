@@ -7,9 +7,6 @@ use std::sync::{
     mpsc,
 };
 
-/// Most that waits for the writer: some 60,000 flows, the seconds that a disk may stall.
-pub const MAX_QUEUED_BYTES: usize = 16 << 20;
-
 /// What one thread saw.
 #[derive(Debug)]
 pub struct Batch {
@@ -24,6 +21,8 @@ pub struct Batch {
 pub struct RecordQueue {
     sender: mpsc::Sender<(usize, Batch)>,
     held: Arc<AtomicUsize>,
+    /// Most that waits for the writer, in bytes.
+    most: usize,
 }
 
 /// The writer's end.
@@ -34,16 +33,16 @@ pub(super) struct Queued {
 }
 
 impl RecordQueue {
-    pub(super) fn new() -> (Self, Queued) {
+    pub(super) fn new(most: usize) -> (Self, Queued) {
         let (sender, receiver) = mpsc::channel();
         let held = Arc::new(AtomicUsize::new(0));
-        (Self { sender, held: held.clone() }, Queued { receiver, held })
+        (Self { sender, held: held.clone(), most }, Queued { receiver, held })
     }
 
     /// Hands records over. Returns how many had no place: the last ones.
     #[must_use]
     pub fn offer(&self, mut batch: Batch) -> u64 {
-        let room = MAX_QUEUED_BYTES.saturating_sub(self.held.load(Ordering::Relaxed));
+        let room = self.most.saturating_sub(self.held.load(Ordering::Relaxed));
         let (mut bytes, mut fit) = (0, 0);
         for record in &batch.records {
             let size = record.size();

@@ -67,17 +67,18 @@ pub struct RecordWriter {
 }
 
 impl RecordWriter {
-    /// Starts the thread. `interfaces` say which networks are local.
+    /// Starts the thread. `interfaces` say which networks are local; `most` bytes of records wait for it at most.
     ///
     /// Errors: no thread.
     pub fn start(
         outputs: Outputs,
         interfaces: Vec<String>,
+        most: usize,
         start: u64,
         cuts: mpsc::Sender<Cut>,
         metrics: RecordsMetrics,
     ) -> std::io::Result<Self> {
-        let (queue, queued) = RecordQueue::new();
+        let (queue, queued) = RecordQueue::new(most);
         let types = outputs.types();
         let reopen = Arc::new(AtomicBool::new(false));
         let writer = Writer {

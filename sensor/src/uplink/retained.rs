@@ -3,15 +3,14 @@ use netguard_proto::v1::EvidenceBatch;
 use prost::Message as _;
 use std::{collections::VecDeque, time::Duration};
 
-/// Most that is kept for sending again, in encoded bytes: five minutes of a hundred records a second of 200 bytes
-/// are 6 MB; the rest is headroom for sketches.
-pub(crate) const MAX_BYTES: usize = 8 << 20;
 /// Batches older than the longest take-over needs are of no use to a new owner.
 pub(crate) const MAX_AGE: Duration = Duration::from_secs(300);
 
 /// The last batches, in order of their sequence, acknowledged or not.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Retained {
+    /// Most that is kept, in encoded bytes.
+    max_bytes: usize,
     batches: VecDeque<(usize, EvidenceBatch)>,
     bytes: usize,
     next_sequence: u64,
@@ -23,9 +22,18 @@ pub struct Retained {
 }
 
 impl Retained {
+    /// Keeps at most so many encoded bytes: five minutes of a hundred records a second of 200 bytes are 6 MB.
     #[must_use]
-    pub fn new() -> Self {
-        Self { next_sequence: 1, next_to_send: 1, ..Self::default() }
+    pub fn new(max_bytes: usize) -> Self {
+        Self {
+            max_bytes,
+            batches: VecDeque::new(),
+            bytes: 0,
+            next_sequence: 1,
+            acknowledged: 0,
+            next_to_send: 1,
+            sent: 0,
+        }
     }
 
     /// Numbers a batch and keeps it. Returns how many unacknowledged batches had to go for it.
@@ -45,7 +53,7 @@ impl Retained {
         while self.batches.len() > 1 {
             let Some((size, oldest)) = self.batches.front() else { break };
             let aged = now.since(Timestamp::from_micros(oldest.cut_at)) > MAX_AGE;
-            if !aged && self.bytes <= MAX_BYTES {
+            if !aged && self.bytes <= self.max_bytes {
                 break;
             }
             lost += u64::from(oldest.sequence > self.acknowledged);
@@ -101,6 +109,8 @@ impl Retained {
 mod tests {
     use super::*;
 
+    const MAX_BYTES: usize = 8 << 20;
+
     fn batch(at_seconds: u64, bytes: usize) -> EvidenceBatch {
         EvidenceBatch {
             cut_at: at_seconds * 1_000_000,
@@ -117,7 +127,7 @@ mod tests {
 
     #[test]
     fn batches_go_out_once_and_again_when_asked() {
-        let mut retained = Retained::new();
+        let mut retained = Retained::new(MAX_BYTES);
         for at in 1..=3 {
             assert_eq!(retained.push(batch(at, 1)), 0);
         }
@@ -133,7 +143,7 @@ mod tests {
 
     #[test]
     fn age_and_bytes_are_bounded_and_loss_is_counted() {
-        let mut retained = Retained::new();
+        let mut retained = Retained::new(MAX_BYTES);
         retained.push(batch(1, 1));
         retained.push(batch(2, 1));
         drain(&mut retained);

@@ -117,6 +117,7 @@ impl Uplink {
         endpoints: Endpoints,
         identity: watch::Receiver<Arc<Identity>>,
         watched: watch::Receiver<WatchedInterfaces>,
+        retained: usize,
         dropped: Dropped,
         metrics: UplinkMetrics,
     ) -> Self {
@@ -127,7 +128,7 @@ impl Uplink {
             watched,
             // Zero means "no epoch" to nobody, but random is never twice the same.
             epoch: rand::random::<u64>().max(1),
-            retained: Retained::new(),
+            retained: Retained::new(retained),
             losses: BTreeMap::new(),
             losses_told: tokio::time::Instant::now(),
             conditions: BTreeMap::new(),
