@@ -98,7 +98,8 @@ fn very_many_interfaces_share_the_memory_and_the_threads() {
     batch(&world.host, &come);
     until("not all are accounted for", || running.metrics.interfaces() == (128, 1 + MANY as i64 - 128));
     assert!(running.metrics.ring_bytes() <= total, "{}", running.metrics.ring_bytes());
-    assert!(threads() <= before, "{} threads, {before} before", threads());
+    // Tests beside this one start threads in the same process; 128 rings must not.
+    assert!(threads() <= before + 16, "{} threads, {before} before", threads());
     // What was watched first goes on to be, by a smaller ring.
     until_refused(&world, &mut running.cuts);
     let go: String = (0..MANY).map(|n| format!("link del pod{n}\n")).collect();
