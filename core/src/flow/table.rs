@@ -16,11 +16,14 @@ use std::time::Duration;
 mod datagrams;
 mod emergency;
 mod quota;
+mod room;
 mod segments;
 mod summary;
+mod timing;
 
 use emergency::Emergency;
 use quota::{Counters, Quota};
+use room::Opening;
 use summary::{id_of, presented, summary};
 
 /// Lanes in which flows wait. Each has one timeout, so what is due stands in front.
@@ -45,17 +48,6 @@ mod lane {
 
 /// Entries whose places are set aside at once: address space, no memory.
 const MAX_RESERVED: usize = 1 << 22;
-/// How long is waited in an emergency: for an answer (within a second all but broken networks answer), for the end of a
-/// handshake, and with what failed.
-const HURRIED_ANSWER: Duration = Duration::from_secs(1);
-const HURRIED_HANDSHAKE: Duration = Duration::from_secs(2);
-const HURRIED_MEMORY: Duration = Duration::from_secs(10);
-/// Who waits for so many answers is no spoofed source, of which each is seen once.
-const FEW_WAITING: u16 = 3;
-/// A two-way flow is moved to the end of its lane when this part of its timeout has passed since it last was, not at
-/// every packet. It is timed out late by as much at most, and never late when a packet asks for it.
-const LOOKS_A_TIMEOUT: u32 = 8;
-
 #[derive(Debug)]
 struct Flow {
     generation: u32,
@@ -212,19 +204,6 @@ impl FlowTable {
         }
     }
 
-    fn expire_due(&mut self, sink: &mut impl Sink) {
-        for lane in 0..lane::COUNT {
-            while let Some(due) = self.deadline(lane).filter(|due| *due <= self.now) {
-                let Some(slot) = self.flows.oldest(lane) else { break };
-                self.expire(slot, lane, due, sink);
-            }
-        }
-        if self.emergency.look(self.embryonic(), self.limits.max_embryonic, self.now) {
-            self.counts.emergencies_over += 1;
-        }
-        self.next_due = self.next_deadline();
-    }
-
     /// The capture ended: what waits for an answer is taken as unanswered, every flow is told of.
     pub fn finish(&mut self, sink: &mut impl Sink) {
         let wait = self.limits.answer_timeout.max(self.limits.handshake_timeout);
@@ -234,58 +213,6 @@ impl FlowTable {
                 self.remove(slot, EndReason::Shutdown, sink);
             }
         }
-    }
-
-    /// How long a flow stays in a lane. In an emergency those that wait stay shorter: what has not been answered within
-    /// a second hardly will be, and the room is needed.
-    fn timeout(&self, lane: usize) -> Duration {
-        let hurry = |timeout: Duration, at_most: Duration| {
-            if self.emergency.is_on() { timeout.min(at_most) } else { timeout }
-        };
-        match lane {
-            lane::OPENING | lane::ONE_WAY => hurry(self.limits.answer_timeout, HURRIED_ANSWER),
-            lane::HALF_OPEN => hurry(self.limits.handshake_timeout, HURRIED_HANDSHAKE),
-            lane::SPENT => hurry(self.limits.spent_timeout, HURRIED_MEMORY),
-            lane::DATAGRAMS => self.limits.datagram_idle_timeout,
-            lane::CLOSED => self.limits.closed_timeout,
-            _ => self.limits.idle_timeout,
-        }
-    }
-
-    fn deadline(&self, lane: usize) -> Option<Timestamp> {
-        Some(self.due(self.flows.get(self.flows.oldest(lane)?)?))
-    }
-
-    /// When a flow times out, if nothing comes.
-    fn due(&self, flow: &Flow) -> Timestamp {
-        // Opening flows stand by their first packet, which is when they began to wait.
-        let opening = matches!(flow.lane, lane::OPENING | lane::ONE_WAY);
-        let since = if opening { flow.start } else { flow.last };
-        since.saturating_add(self.timeout(flow.lane))
-    }
-
-    /// A flow has come into its lane: it must not be forgotten there.
-    fn expect(&mut self, slot: Slot) {
-        let Some(due) = self.flows.get(slot).map(|flow| self.due(flow)) else { return };
-        self.next_due = Some(self.next_due.map_or(due, |next| next.min(due)));
-    }
-
-    fn expire(&mut self, slot: Slot, lane: usize, due: Timestamp, sink: &mut impl Sink) {
-        match lane {
-            // In an emergency nearly all that is not answered has an invented source, which is never seen again: only
-            // who waits for several answers is told of.
-            lane::OPENING | lane::ONE_WAY if self.emergency.is_on() && !self.waits_for_more(slot) => {
-                self.counts.hurried += 1;
-                self.remove(slot, EndReason::Forced, sink);
-            }
-            lane::OPENING | lane::ONE_WAY => self.fail(slot, What::Silent, due, sink),
-            lane::HALF_OPEN => self.fail(slot, What::HalfOpen, due, sink),
-            _ => self.remove(slot, EndReason::Timeout, sink),
-        }
-    }
-
-    fn waits_for_more(&self, slot: Slot) -> bool {
-        self.flows.get(slot).is_some_and(|flow| self.quota.waiting(flow.quota) >= FEW_WAITING)
     }
 
     /// Tells of a failure once, and keeps the flow among the spent.
@@ -331,15 +258,6 @@ impl FlowTable {
         self.expect(slot);
     }
 
-    /// When a packet of a flow that now comes to a lane's end has to look again.
-    fn look_at(&self, lane: usize) -> Timestamp {
-        // Those who wait stand in order of what they wait for, not of their last packet.
-        if lane::PENDING.contains(&lane) {
-            return self.now.saturating_add(self.limits.active_timeout);
-        }
-        self.now.saturating_add(self.timeout(lane) / LOOKS_A_TIMEOUT)
-    }
-
     fn remove(&mut self, slot: Slot, reason: EndReason, sink: &mut impl Sink) {
         let (Some(flow), Some(key)) = (self.flows.get(slot), self.flows.key(slot)) else { return };
         if lane::PENDING.contains(&flow.lane) {
@@ -354,111 +272,6 @@ impl FlowTable {
     fn place(&self, slot: Slot, from_initiator: bool, is_new: bool) -> Option<Place> {
         let flow = self.flows.get(slot)?;
         Some(Place { flow: id_of(slot, flow), from_initiator, is_new })
-    }
-
-    /// Flows that are one-way, half-open or failed.
-    fn embryonic(&self) -> usize {
-        lane::EMBRYONIC.iter().map(|lane| self.flows.lane_len(*lane)).sum()
-    }
-
-    /// A place for a new flow, or none because its source or its source's network has too many already.
-    fn admit(&mut self, source: Counters, lane: usize, sink: &mut impl Sink) -> bool {
-        if lane::PENDING.contains(&lane) && self.quota.is_spent(source, &self.limits) {
-            self.counts.source_quota += 1;
-            return false;
-        }
-        if self.embryonic() >= self.limits.max_embryonic.max(1) {
-            // The spent first, then the longest lane: a flood of one sort pays with its own.
-            let victim = if self.flows.lane_len(lane::SPENT) > 0 {
-                lane::SPENT
-            } else {
-                lane::PENDING
-                    .into_iter()
-                    .max_by_key(|lane| self.flows.lane_len(*lane))
-                    .unwrap_or(lane::OPENING)
-            };
-            if victim != lane::SPENT {
-                self.counts.evicted_embryonic += 1;
-                if self.emergency.overrun() {
-                    self.counts.emergencies += 1;
-                    // Everybody waits shorter from now on.
-                    self.next_due = Some(self.now);
-                }
-            }
-            if let Some(slot) = self.flows.oldest(victim) {
-                self.remove(slot, EndReason::Forced, sink);
-            }
-        }
-        true
-    }
-
-    /// Before a flow becomes two-way.
-    fn make_room_for_two_way(&mut self, sink: &mut impl Sink) {
-        let two_way = [lane::DATAGRAMS, lane::CONNECTED, lane::CLOSED];
-        let held: usize = two_way.iter().map(|lane| self.flows.lane_len(*lane)).sum();
-        if held < self.limits.max_flows.max(1) {
-            return;
-        }
-        let victim = if self.flows.lane_len(lane::CLOSED) > 0 {
-            lane::CLOSED
-        } else if self.flows.lane_len(lane::DATAGRAMS) > self.flows.lane_len(lane::CONNECTED) {
-            lane::DATAGRAMS
-        } else {
-            lane::CONNECTED
-        };
-        if victim != lane::CLOSED {
-            self.counts.evicted_two_way += 1;
-        }
-        if let Some(slot) = self.flows.oldest(victim) {
-            self.remove(slot, EndReason::Forced, sink);
-        }
-    }
-
-    fn open(
-        &mut self,
-        opening: Opening,
-        ticket: &Ticket,
-        header: &Header,
-        flags: TcpFlags,
-        sink: &mut impl Sink,
-    ) -> Option<Slot> {
-        let counters = |source| Quota::of(source, |number| self.flows.hash(number));
-        let source = counters(header.source);
-        let initiator = if opening.reversed { counters(header.destination) } else { source };
-        if !self.admit(source, opening.lane, sink) {
-            return None;
-        }
-        let generation = self.opened;
-        self.opened = self.opened.wrapping_add(1);
-        let mut flow = Flow {
-            generation,
-            lane: opening.lane,
-            initiator_is_low: ticket.source_is_low != opening.reversed,
-            picked_up: opening.picked_up,
-            told: false,
-            is_evidence: self.is_evidence(header),
-            quota: initiator,
-            start: self.now,
-            last: self.now,
-            told_active: self.now,
-            look_at: self.look_at(opening.lane),
-            to_server: Traffic::default(),
-            to_client: Traffic::default(),
-            connection: opening.connection,
-            icmp_errors: IcmpErrors::default(),
-            vlan: header.vlan,
-            tunnel: header.tunnel.map(Box::new),
-        };
-        flow.add(header, !opening.reversed, flags);
-        if let (Some(connection), Transport::Tcp(tcp)) = (&mut flow.connection, &header.transport) {
-            connection.trace_first(tcp, opening.reversed);
-        }
-        let slot = self.flows.insert_tagged(ticket.tag, ticket.key, flow, opening.lane);
-        if lane::PENDING.contains(&opening.lane) {
-            self.quota.add(initiator);
-        }
-        self.expect(slot);
-        Some(slot)
     }
 
     /// Whether what the packet tells can be held against anybody.
@@ -539,17 +352,4 @@ struct Ticket {
     key: FlowKey,
     tag: Tag,
     source_is_low: bool,
-}
-
-/// A flow about to be made.
-struct Opening {
-    lane: usize,
-    /// The packet comes from the presumed service.
-    reversed: bool,
-    picked_up: bool,
-    connection: Option<Connection>,
-}
-
-impl Opening {
-    const SPENT: Self = Self { lane: lane::SPENT, reversed: false, picked_up: false, connection: None };
 }

@@ -1,0 +1,123 @@
+//! Room for flows: who is let in, and who has to go for it.
+
+use super::*;
+
+/// A flow about to be made.
+pub(super) struct Opening {
+    pub(super) lane: usize,
+    /// The packet comes from the presumed service.
+    pub(super) reversed: bool,
+    pub(super) picked_up: bool,
+    pub(super) connection: Option<Connection>,
+}
+
+impl Opening {
+    pub(super) const SPENT: Self = Self { lane: lane::SPENT, reversed: false, picked_up: false, connection: None };
+}
+
+impl FlowTable {
+    /// Flows that are one-way, half-open or failed.
+    pub(super) fn embryonic(&self) -> usize {
+        lane::EMBRYONIC.iter().map(|lane| self.flows.lane_len(*lane)).sum()
+    }
+
+    /// A place for a new flow, or none because its source or its source's network has too many already.
+    pub(super) fn admit(&mut self, source: Counters, lane: usize, sink: &mut impl Sink) -> bool {
+        if lane::PENDING.contains(&lane) && self.quota.is_spent(source, &self.limits) {
+            self.counts.source_quota += 1;
+            return false;
+        }
+        if self.embryonic() >= self.limits.max_embryonic.max(1) {
+            // The spent first, then the longest lane: a flood of one sort pays with its own.
+            let victim = if self.flows.lane_len(lane::SPENT) > 0 {
+                lane::SPENT
+            } else {
+                lane::PENDING
+                    .into_iter()
+                    .max_by_key(|lane| self.flows.lane_len(*lane))
+                    .unwrap_or(lane::OPENING)
+            };
+            if victim != lane::SPENT {
+                self.counts.evicted_embryonic += 1;
+                if self.emergency.overrun() {
+                    self.counts.emergencies += 1;
+                    // Everybody waits shorter from now on.
+                    self.next_due = Some(self.now);
+                }
+            }
+            if let Some(slot) = self.flows.oldest(victim) {
+                self.remove(slot, EndReason::Forced, sink);
+            }
+        }
+        true
+    }
+
+    /// Before a flow becomes two-way.
+    pub(super) fn make_room_for_two_way(&mut self, sink: &mut impl Sink) {
+        let two_way = [lane::DATAGRAMS, lane::CONNECTED, lane::CLOSED];
+        let held: usize = two_way.iter().map(|lane| self.flows.lane_len(*lane)).sum();
+        if held < self.limits.max_flows.max(1) {
+            return;
+        }
+        let victim = if self.flows.lane_len(lane::CLOSED) > 0 {
+            lane::CLOSED
+        } else if self.flows.lane_len(lane::DATAGRAMS) > self.flows.lane_len(lane::CONNECTED) {
+            lane::DATAGRAMS
+        } else {
+            lane::CONNECTED
+        };
+        if victim != lane::CLOSED {
+            self.counts.evicted_two_way += 1;
+        }
+        if let Some(slot) = self.flows.oldest(victim) {
+            self.remove(slot, EndReason::Forced, sink);
+        }
+    }
+
+    pub(super) fn open(
+        &mut self,
+        opening: Opening,
+        ticket: &Ticket,
+        header: &Header,
+        flags: TcpFlags,
+        sink: &mut impl Sink,
+    ) -> Option<Slot> {
+        let counters = |source| Quota::of(source, |number| self.flows.hash(number));
+        let source = counters(header.source);
+        let initiator = if opening.reversed { counters(header.destination) } else { source };
+        if !self.admit(source, opening.lane, sink) {
+            return None;
+        }
+        let generation = self.opened;
+        self.opened = self.opened.wrapping_add(1);
+        let mut flow = Flow {
+            generation,
+            lane: opening.lane,
+            initiator_is_low: ticket.source_is_low != opening.reversed,
+            picked_up: opening.picked_up,
+            told: false,
+            is_evidence: self.is_evidence(header),
+            quota: initiator,
+            start: self.now,
+            last: self.now,
+            told_active: self.now,
+            look_at: self.look_at(opening.lane),
+            to_server: Traffic::default(),
+            to_client: Traffic::default(),
+            connection: opening.connection,
+            icmp_errors: IcmpErrors::default(),
+            vlan: header.vlan,
+            tunnel: header.tunnel.map(Box::new),
+        };
+        flow.add(header, !opening.reversed, flags);
+        if let (Some(connection), Transport::Tcp(tcp)) = (&mut flow.connection, &header.transport) {
+            connection.trace_first(tcp, opening.reversed);
+        }
+        let slot = self.flows.insert_tagged(ticket.tag, ticket.key, flow, opening.lane);
+        if lane::PENDING.contains(&opening.lane) {
+            self.quota.add(initiator);
+        }
+        self.expect(slot);
+        Some(slot)
+    }
+}
