@@ -7,9 +7,11 @@ mod index;
 
 use foldhash::{SharedSeed, quality::FoldHasher};
 use index::Index;
+use prefetch_index::prefetch_index;
 use std::{
     fmt,
     hash::{Hash, Hasher},
+    num::NonZeroU8,
 };
 
 /// Where an entry stands; valid until it is removed.
@@ -29,12 +31,15 @@ pub struct Tag(u32);
 
 const NONE: u32 = u32::MAX;
 
+// One cache line with a key of a flow, and never half of one and half of another.
+#[repr(align(64))]
 struct Entry<K, V> {
     key: K,
     tag: u32,
     before: u32,
     after: u32,
-    lane: u8,
+    /// Its number plus one: an empty place needs no word of its own.
+    lane: NonZeroU8,
     value: V,
 }
 
@@ -128,8 +133,19 @@ impl<K: Hash + Eq, V, const N: usize> Lanes<K, V, N> {
         self.index.find(tag.0, |at| self.entry(at).is_some_and(|entry| entry.key == *key)).map(Slot)
     }
 
-    /// The entry that will probably be found, by the index alone: looked at for many keys at once, so that memory is
-    /// waited for once.
+    /// Asks the processor for the place where a key is looked for.
+    #[inline]
+    pub fn fetch_place(&self, tag: Tag) {
+        self.index.fetch(tag.0);
+    }
+
+    /// Asks the processor for an entry.
+    #[inline]
+    pub fn fetch(&self, slot: Slot) {
+        prefetch_index(&self.entries, slot.0 as usize);
+    }
+
+    /// The entry that will probably be found, by the index alone.
     #[must_use]
     #[inline]
     pub fn guess(&self, tag: Tag) -> Option<Slot> {
@@ -167,7 +183,7 @@ impl<K: Hash + Eq, V, const N: usize> Lanes<K, V, N> {
 
     /// As [`Self::insert`], of a key whose tag is known.
     pub fn insert_tagged(&mut self, tag: Tag, key: K, value: V, lane: usize) -> Slot {
-        let entry = Entry { key, tag: tag.0, value, lane: 0, before: NONE, after: NONE };
+        let entry = Entry { key, tag: tag.0, value, lane: NonZeroU8::MIN, before: NONE, after: NONE };
         let at = match self.free.pop() {
             Some(at) => {
                 if let Some(place) = self.entries.get_mut(at as usize) {
@@ -251,13 +267,15 @@ impl<K: Hash + Eq, V, const N: usize> Lanes<K, V, N> {
         }
         if let Some(entry) = self.entry_mut(at) {
             // No table has more than a handful.
-            entry.lane = u8::try_from(lane).unwrap_or(u8::MAX);
+            entry.lane = NonZeroU8::MIN.saturating_add(u8::try_from(lane).unwrap_or(u8::MAX));
             (entry.before, entry.after) = (last, NONE);
         }
     }
 
     fn unlink(&mut self, at: u32) {
-        let Some((lane, before, after)) = self.entry(at).map(|e| (e.lane, e.before, e.after)) else { return };
+        let Some((lane, before, after)) = self.entry(at).map(|e| (e.lane.get() - 1, e.before, e.after)) else {
+            return;
+        };
         if let Some(entry) = self.entry_mut(before) {
             entry.after = after;
         }

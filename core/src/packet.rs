@@ -25,6 +25,8 @@ mod walk;
 pub use arp::{Arp, ArpOperation};
 pub use checksum::{ChecksumVerdict, verify};
 pub use decoded::{Decoded, Packet};
+pub use fast::Plain;
+pub(crate) use fast::PlainTuple;
 pub use error::DecodeError;
 pub use header::{Fragment, Header, Sctp, Transport, Tuple, Udp};
 pub use icmp::{Icmp, IcmpMeaning};
@@ -37,17 +39,22 @@ pub use tunnel::{Tunnel, TunnelKind};
 /// Layers looked through before the frame is given up: tags, labels, sessions, extension headers and tunnels together.
 pub const MAX_LAYERS: u32 = 8;
 
+/// Reads a frame as far as it is a [`Plain`] one; [`decode`] reads it too, and all others.
+#[must_use]
+#[inline]
+pub fn plain(frame: &[u8], link: LinkType) -> Option<Plain<'_>> {
+    if link == LinkType::Ethernet { fast::ethernet(frame) } else { None }
+}
+
 /// Reads one captured frame.
 ///
 /// Errors: [`DecodeError`] says which bound was broken; the frame is then counted and forgotten.
 #[inline]
 pub fn decode(frame: &[u8], link: LinkType) -> Result<Decoded<'_>, DecodeError> {
-    if link == LinkType::Ethernet
-        && let Some(plain) = fast::ethernet(frame)
-    {
-        return Ok(Decoded::Packet(plain.packet()));
+    match plain(frame, link) {
+        Some(plain) => Ok(Decoded::Packet(plain.packet())),
+        None => walk::frame(frame, link),
     }
-    walk::frame(frame, link)
 }
 
 /// Reads a packet that was put together from fragments: `header` is its first fragment's, `payload` what is behind the IP

@@ -30,6 +30,7 @@ const CORE_DEPENDS_ON: &[&str] = &[
     "ipnet",
     "memchr",
     "postcard",
+    "prefetch-index",
     "rpds",
     "serde",
     "sha1",

@@ -9,16 +9,15 @@ mod checksums;
 pub use checksums::ChecksumPolicy;
 
 use crate::capture::{Checksum, Frame, FrameSource, Next};
-use ahead::Ahead;
 use checksums::Checksums;
 use netguard_core::{
     application::{ApplicationLimits, Applications, Said, Transaction},
     evidence::{Accumulator, EvidenceLimits, EvidenceRecord, OwnNetworks},
-    flow::{EndReason, FlowLimits, FlowSummary, FlowTable, Observation, Sink},
+    flow::{EndReason, FlowLimits, FlowSummary, FlowTable, Hint, Observation, Place, Sink},
     fragments::{FragmentLimits, Fragments},
     memory::MemoryLimit,
     net::Prefix,
-    packet::{self, DecodeError, Decoded, MAX_LAYERS, Packet, Transport, martian},
+    packet::{self, DecodeError, Decoded, MAX_LAYERS, Packet, Plain, Transport, martian},
     time::Timestamp,
 };
 use std::{collections::BTreeMap, time::Duration};
@@ -225,6 +224,30 @@ impl Pipeline {
             return;
         }
         let place = self.table.push(&packet.header, at, &mut self.collected);
+        self.read(packet, place, at);
+    }
+
+    /// As [`Self::push`], of a frame whose flow was asked for already.
+    #[inline]
+    fn hinted(&mut self, frame: &Frame<'_>, plain: &Plain<'_>, hint: &Hint) {
+        self.frames += 1;
+        self.bytes += u64::from(frame.wire_length);
+        let mut packet = plain.packet();
+        packet.header.vlan = frame.vlan.or(packet.header.vlan);
+        if self.checksums.looks_at(frame.checksum) && self.checksums.refuses(&packet, frame.checksum) {
+            return;
+        }
+        if let Some(reason) = martian(&packet.header) {
+            *self.martians.entry(reason).or_default() += 1;
+            return;
+        }
+        let place = self.table.push_hinted(hint, &packet.header, frame.at, &mut self.collected);
+        self.read(&packet, place, frame.at);
+    }
+
+    /// What a packet of a flow says.
+    #[inline]
+    fn read(&mut self, packet: &Packet<'_>, place: Option<Place>, at: Timestamp) {
         let Collected { applications, said, .. } = &mut self.collected;
         if let (Some(applications), Some(place)) = (applications, place) {
             let packet = Said {
@@ -253,13 +276,6 @@ impl Pipeline {
             Ok(Decoded::Arp(_)) => self.arp += 1,
             Err(error) => self.count(error),
         }
-    }
-
-    /// Takes frames in as [`Self::push`] does, one after the other, but lets the processor fetch what the next ones need
-    /// meanwhile. Frames are asked for some ahead.
-    pub fn push_all<'a>(&mut self, mut frames: impl Iterator<Item = Frame<'a>>) {
-        let mut ahead = Ahead::default();
-        while ahead.step(&mut frames, self) {}
     }
 
     fn count(&mut self, error: DecodeError) {

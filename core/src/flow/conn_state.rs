@@ -112,7 +112,16 @@ impl Ends {
         if initiator { self.initiator } else { self.other }
     }
 
+    #[inline]
     pub(super) fn segment(&mut self, from_initiator: bool, flags: TcpFlags, payload_length: u32) {
+        let goes_on = flags.has_none(TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST);
+        if !(goes_on && self.of(from_initiator) != End::Inactive) {
+            self.turn(from_initiator, flags, payload_length);
+        }
+    }
+
+    /// What a segment changes that begins or ends something, or is the first of its side.
+    fn turn(&mut self, from_initiator: bool, flags: TcpFlags, payload_length: u32) {
         let Self { initiator, other } = self;
         let (own, peer) = if from_initiator { (initiator, other) } else { (other, initiator) };
         let (fin, rst) = (flags.has(TcpFlags::FIN), flags.has(TcpFlags::RST));

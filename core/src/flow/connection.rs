@@ -4,7 +4,7 @@ use super::{
     conn_state::{ConnState, End, Ends},
     dialogue::Listener,
     history::History,
-    observation::Session,
+    observation::{Session, Traffic},
 };
 use crate::{
     packet::{Tcp, TcpFlags},
@@ -27,15 +27,18 @@ pub(super) enum Phase {
     PickedUp,
     /// Begun with what no TCP stack sends.
     Probed,
+    /// No TCP at all.
+    Datagrams,
 }
 
-/// One side's stream.
+/// What one side sent: one cache line, all that most packets of that side change.
 #[derive(Debug, Clone, Copy, Default)]
-struct Side {
+#[repr(align(64))]
+pub(super) struct Side {
+    /// All packets; of TCP the payload by its sequence numbers.
+    pub(super) traffic: Traffic,
     /// The next sequence number expected.
     next: u32,
-    /// Payload bytes so far.
-    sent: u64,
     segments: u32,
     fin: bool,
     /// `next` is known: something was seen of it, or its number was acknowledged.
@@ -50,13 +53,16 @@ struct Side {
     closed_windows: u16,
 }
 
+/// Both sides and what is between them. Of what is no TCP only the sides' traffic counts.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Connection {
+    pub(super) client: Side,
+    pub(super) server: Side,
     pub(super) phase: Phase,
     client_isn: u32,
+    /// The server's; of one picked up what its source acknowledged by the only segment so far, see
+    /// [`Self::picked_up_at_bare_ack`].
     server_isn: u32,
-    client: Side,
-    server: Side,
     ends: Ends,
     history: History,
     listener: Listener,
@@ -65,8 +71,8 @@ pub(super) struct Connection {
     /// The client acknowledged something before we saw an answer: we see one direction only, or it lies.
     pub(super) one_sided: bool,
     told: bool,
-    /// What the source acknowledged by the only segment so far, see [`Self::picked_up_at_bare_ack`].
-    bare_ack: Option<u32>,
+    /// Nothing but one bare ACK was seen.
+    bare_ack: bool,
 }
 
 /// What a segment did.
@@ -89,14 +95,13 @@ pub(super) enum Step {
 }
 
 impl Connection {
-    pub(super) fn opened(syn: &Tcp) -> Self {
-        let next = syn.sequence.wrapping_add(1);
+    pub(super) fn datagrams() -> Self {
         Self {
-            phase: Phase::SynSent,
-            client_isn: syn.sequence,
-            server_isn: 0,
-            client: Side { next, begun: true, ..Side::default() },
+            client: Side::default(),
             server: Side::default(),
+            phase: Phase::Datagrams,
+            client_isn: 0,
+            server_isn: 0,
             ends: Ends::default(),
             history: History::default(),
             listener: Listener::default(),
@@ -104,12 +109,22 @@ impl Connection {
             client_closed_first: false,
             one_sided: false,
             told: false,
-            bare_ack: None,
+            bare_ack: false,
+        }
+    }
+
+    pub(super) fn opened(syn: &Tcp) -> Self {
+        let next = syn.sequence.wrapping_add(1);
+        Self {
+            phase: Phase::SynSent,
+            client_isn: syn.sequence,
+            client: Side { next, begun: true, ..Side::default() },
+            ..Self::datagrams()
         }
     }
 
     pub(super) fn picked_up(segment: &Tcp) -> Self {
-        Self { phase: Phase::PickedUp, client: Side::default(), ..Self::opened(segment) }
+        Self { phase: Phase::PickedUp, client_isn: segment.sequence, ..Self::datagrams() }
     }
 
     pub(super) fn probed(segment: &Tcp) -> Self {
@@ -119,29 +134,34 @@ impl Connection {
     /// Picked up at a segment of the source without payload: an RST with exactly the number it acknowledged would say
     /// that there never was a connection (RFC 9293 section 3.5.2).
     pub(super) fn picked_up_at_bare_ack(segment: &Tcp) -> Self {
-        Self { bare_ack: Some(segment.acknowledgement), ..Self::picked_up(segment) }
+        Self { bare_ack: true, server_isn: segment.acknowledgement, ..Self::picked_up(segment) }
     }
 
     /// Whether a SYN begins another connection than this one.
     pub(super) fn is_other_syn(&self, syn: &Tcp) -> bool {
         match self.phase {
             Phase::Closed | Phase::SynSent | Phase::SynReceived => syn.sequence != self.client_isn,
-            Phase::PickedUp | Phase::Probed => true,
+            Phase::PickedUp | Phase::Probed | Phase::Datagrams => true,
             // An established one answers with a challenge ACK (RFC 5961): the connection goes on.
             Phase::Established => false,
         }
     }
 
     pub(super) fn segment(&mut self, from_client: bool, tcp: &Tcp, now: Timestamp) -> Step {
-        let before = *self.side(from_client);
-        let step = self.step(from_client, tcp, now);
+        let before = self.side(from_client).expected();
+        let step = if self.phase == Phase::Established {
+            self.exchange(from_client, tcp, now)
+        } else {
+            self.step(from_client, tcp, now)
+        };
         // What does not belong here tells nothing of how it went: anybody can send it.
         if step != Step::Rejected {
-            self.trace(from_client, tcp, &before);
+            self.trace(from_client, tcp, before);
         }
         step
     }
 
+    #[inline]
     fn side(&mut self, client: bool) -> &mut Side {
         if client { &mut self.client } else { &mut self.server }
     }
@@ -154,7 +174,7 @@ impl Connection {
             (Phase::SynReceived, false) => self.server_before_handshake(tcp),
             (Phase::Established, _) => self.exchange(from_client, tcp, now),
             (Phase::PickedUp, _) => self.unproven(from_client, tcp),
-            (Phase::Closed | Phase::Probed, _) => Step::Nothing,
+            (Phase::Closed | Phase::Probed | Phase::Datagrams, _) => Step::Nothing,
         }
     }
 
@@ -237,6 +257,7 @@ impl Connection {
         }
     }
 
+    #[inline]
     fn exchange(&mut self, from_client: bool, tcp: &Tcp, now: Timestamp) -> Step {
         let isn = if from_client { self.client_isn } else { self.server_isn };
         let side = if from_client { &mut self.client } else { &mut self.server };
@@ -246,7 +267,7 @@ impl Connection {
             let behind = side.next.wrapping_sub(tcp.sequence);
             let ahead = tcp.sequence.wrapping_sub(side.next);
             let said = side.next.wrapping_sub(isn).min(1 << 30);
-            if !(behind < said || ahead == 0 || side.sent > 0 && ahead <= MAX_AHEAD) {
+            if !(behind < said || ahead == 0 || side.traffic.payload > 0 && ahead <= MAX_AHEAD) {
                 return Step::Rejected;
             }
             let first = !(self.client.fin || self.server.fin);
@@ -266,7 +287,7 @@ impl Connection {
             return Step::Rejected;
         }
         if is_new && !side.fin {
-            side.sent = side.sent.saturating_add(u64::from(ahead));
+            side.traffic.payload = side.traffic.payload.saturating_add(u64::from(ahead));
             side.segments = side.segments.saturating_add(1);
             side.next = end;
             if from_client {
@@ -282,7 +303,7 @@ impl Connection {
             if !other {
                 self.client_closed_first = from_client;
                 // A source that closes without a word can say nothing any more: no need to wait for the other side.
-                return if from_client && self.client.sent == 0 {
+                return if from_client && self.client.traffic.payload == 0 {
                     self.end(false, now)
                 } else {
                     Step::Nothing
@@ -301,8 +322,8 @@ impl Connection {
         Step::End(Session {
             source_closed_first: self.client_closed_first,
             reset,
-            source_bytes: self.client.sent,
-            service_bytes: self.server.sent,
+            source_bytes: self.client.traffic.payload,
+            service_bytes: self.server.traffic.payload,
             source_segments: self.client.segments,
             service_segments: self.server.segments,
             duration: now.since(self.established),
@@ -311,8 +332,8 @@ impl Connection {
     }
 
     fn unproven(&mut self, from_client: bool, tcp: &Tcp) -> Step {
-        let bare_ack = self.bare_ack.take();
-        if !from_client && tcp.flags.has(TcpFlags::RST) && bare_ack == Some(tcp.sequence) {
+        let bare_ack = std::mem::take(&mut self.bare_ack);
+        if !from_client && tcp.flags.has(TcpFlags::RST) && bare_ack && self.server_isn == tcp.sequence {
             self.phase = Phase::Closed;
             return Step::Probe;
         }

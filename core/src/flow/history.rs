@@ -2,6 +2,8 @@ use std::fmt;
 
 /// Letters kept: Zeek's histories of real traffic stay below, and a flow that goes on cannot make its record grow.
 const MAX_LETTERS: usize = 23;
+/// What is told once a side.
+const ONCE: [u8; 4] = *b"DAIQ";
 
 /// What a connection went through, in Zeek's letters (`history` of `conn.log`): upper case for what the initiator
 /// sent, lower case for the other side. S a SYN, H a SYN-ACK, A a pure ACK, D data, F a FIN, R an RST, C a bad checksum,
@@ -14,6 +16,8 @@ const MAX_LETTERS: usize = 23;
 pub struct History {
     letters: [u8; MAX_LETTERS],
     length: u8,
+    /// Which of [`ONCE`] were added, for either side.
+    once: u8,
 }
 
 impl History {
@@ -33,9 +37,13 @@ impl History {
         self.as_bytes().contains(&letter)
     }
 
-    /// Adds a letter that comes once a side.
+    /// Adds one of [`ONCE`], unless it was added before.
+    #[inline]
     pub(super) fn add_once(&mut self, letter: u8, from_initiator: bool) {
-        if !self.has(letter, from_initiator) {
+        let place = ONCE.iter().position(|once| *once == letter).unwrap_or(ONCE.len());
+        let bit = 1_u8.unbounded_shl(2 * u32::try_from(place).unwrap_or(0) + u32::from(from_initiator));
+        if self.once & bit == 0 {
+            self.once |= bit;
             self.add(letter, from_initiator);
         }
     }

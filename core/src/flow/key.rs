@@ -1,6 +1,6 @@
 use crate::{
     net::Protocol,
-    packet::{Header, Icmp, IcmpMeaning, Transport, Tunnel, Tuple},
+    packet::{Header, Icmp, IcmpMeaning, PlainTuple, Transport, Tunnel, Tuple},
 };
 use std::{
     hash::{Hash, Hasher},
@@ -51,6 +51,25 @@ impl FlowKey {
             protocol: tuple.protocol,
         };
         (key, source_is_low)
+    }
+
+    /// As [`Self::of`], outside of any tunnel.
+    #[inline]
+    pub(super) fn of_plain(tuple: &PlainTuple) -> (Self, bool) {
+        let end = |address: u32, port: u16| u64::from(address) << 16 | u64::from(port);
+        let source = end(tuple.source, tuple.source_port);
+        let destination = end(tuple.destination, tuple.destination_port);
+        let (low, high) = (source.min(destination), source.max(destination));
+        #[expect(clippy::cast_possible_truncation, reason = "the lower part is the port")]
+        let key = Self {
+            low: MAPPED | u128::from(low >> 16),
+            high: MAPPED | u128::from(high >> 16),
+            tunnel: 0,
+            low_port: low as u16,
+            high_port: high as u16,
+            protocol: tuple.protocol,
+        };
+        (key, source <= destination)
     }
 
     pub(super) fn protocol(&self) -> Protocol {

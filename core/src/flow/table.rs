@@ -1,12 +1,13 @@
 use super::{
     connection::{Connection, Phase, Step},
+    hint::Hint,
     id::Place,
     key::{FlowKey, both_ways, tuple_of},
     limits::{FlowCounts, FlowLimits},
-    observation::{EndReason, IcmpErrors, Observation, Sink, Traffic, What},
+    observation::{EndReason, IcmpErrors, Observation, Sink, What},
 };
 use crate::{
-    lanes::{Lanes, Slot, Tag},
+    lanes::{Slot, Tag},
     net::Prefix,
     packet::{Header, Icmp, IcmpMeaning, Tcp, TcpFlags, Transport, Tunnel, Udp},
     time::Timestamp,
@@ -18,12 +19,14 @@ mod emergency;
 mod quota;
 mod room;
 mod segments;
+mod store;
 mod summary;
 mod timing;
 
 use emergency::Emergency;
 use quota::{Counters, Quota};
 use room::Opening;
+use store::Store;
 use summary::{id_of, presented, summary};
 
 /// Lanes in which flows wait. Each has one timeout, so what is due stands in front.
@@ -44,39 +47,65 @@ mod lane {
     pub(super) const EMBRYONIC: [usize; 4] = [OPENING, HALF_OPEN, ONE_WAY, SPENT];
     /// Those that count against a source's quota.
     pub(super) const PENDING: [usize; 3] = [OPENING, HALF_OPEN, ONE_WAY];
+
+    /// As it is kept; no table has more than a handful.
+    #[inline]
+    pub(super) fn number(lane: usize) -> u8 {
+        u8::try_from(lane).unwrap_or(u8::MAX)
+    }
+
+    #[inline]
+    pub(super) const fn is_pending(lane: usize) -> bool {
+        lane <= ONE_WAY
+    }
 }
 
+/// When nothing is due.
+const NEVER: Timestamp = Timestamp::from_micros(u64::MAX);
 /// Entries whose places are set aside at once: address space, no memory.
 const MAX_RESERVED: usize = 1 << 22;
+
+/// One cache line of its own, and three of its connection.
 #[derive(Debug)]
 struct Flow {
+    connection: Connection,
+    start: Timestamp,
+    last: Timestamp,
+    told_active: Timestamp,
+    /// When the next packet has to look whether the flow has to be told of, moved in its lane, or is over.
+    look_at: Timestamp,
+    tunnel: Option<Box<Tunnel>>,
     generation: u32,
-    lane: usize,
+    quota: Counters,
+    lane: u8,
     initiator_is_low: bool,
     picked_up: bool,
     /// Its failure was told.
     told: bool,
     /// It came in no tunnel, or in one that is trusted.
     is_evidence: bool,
-    quota: Counters,
-    start: Timestamp,
-    last: Timestamp,
-    told_active: Timestamp,
-    /// When the next packet has to look whether the flow has to be told of, moved in its lane, or is over.
-    look_at: Timestamp,
-    to_server: Traffic,
-    to_client: Traffic,
-    connection: Option<Connection>,
     icmp_errors: IcmpErrors,
     vlan: Option<u16>,
-    tunnel: Option<Box<Tunnel>>,
+}
+
+impl Flow {
+    #[inline]
+    fn lane(&self) -> usize {
+        usize::from(self.lane)
+    }
+
+    /// Both sides sent something.
+    #[inline]
+    fn is_two_way(&self) -> bool {
+        self.connection.client.traffic.packets > 0 && self.connection.server.traffic.packets > 0
+    }
 }
 
 /// The flows of one sensor. See the module for its invariants.
 #[derive(Debug)]
 pub struct FlowTable {
     limits: FlowLimits,
-    flows: Lanes<FlowKey, Flow, { lane::COUNT }>,
+    flows: Store,
     quota: Quota,
     emergency: Emergency,
     trusted_tunnels: Vec<Prefix>,
@@ -84,27 +113,27 @@ pub struct FlowTable {
     /// Flows opened so far, around the end of the numbers: the generation of the next.
     opened: u32,
     now: Timestamp,
-    /// Nothing is due before it; none when nothing is kept.
-    next_due: Option<Timestamp>,
+    /// Nothing is due before it.
+    next_due: Timestamp,
 }
 
 impl FlowTable {
     /// What a flow takes, with its place in the index.
-    pub const FLOW_BYTES: usize = Lanes::<FlowKey, Flow, { lane::COUNT }>::ENTRY_BYTES;
+    pub const FLOW_BYTES: usize = Store::ENTRY_BYTES;
 
     #[must_use]
     pub fn new(limits: FlowLimits, seed: u64) -> Self {
         let room = limits.max_flows.saturating_add(limits.max_embryonic).min(MAX_RESERVED);
         Self {
             limits,
-            flows: Lanes::with_capacity(seed, room),
+            flows: Store::with_capacity(seed, room),
             quota: Quota::new(),
             emergency: Emergency::default(),
             trusted_tunnels: Vec::new(),
             counts: FlowCounts::default(),
             opened: 0,
             now: Timestamp::default(),
-            next_due: None,
+            next_due: NEVER,
         }
     }
 
@@ -129,7 +158,7 @@ impl FlowTable {
 
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.flows.is_empty()
+        self.flows.len() == 0
     }
 
     #[must_use]
@@ -150,9 +179,9 @@ impl FlowTable {
     }
 
     #[inline]
-    fn ticket(&self, header: &Header) -> Option<Ticket> {
+    fn ticket(&self, header: &Header) -> Option<Hint> {
         let (key, source_is_low) = FlowKey::of(&tuple_of(header)?, self.tunnel_digest(header));
-        Some(Ticket { key, tag: self.flows.tag(&key), source_is_low })
+        Some(Hint { key, tag: self.flows.tag(&key), source_is_low })
     }
 
     #[inline]
@@ -161,26 +190,20 @@ impl FlowTable {
     }
 
     #[inline]
-    pub(super) fn guess(&self, tag: Tag) -> Option<Slot> {
-        self.flows.guess(tag)
+    pub(super) fn fetch_place(&self, tag: Tag) {
+        self.flows.fetch_place(tag);
     }
 
-    /// Reads every part of a flow that its next packet will change.
     #[inline]
-    pub(super) fn read(&self, slot: Slot) -> u64 {
-        let Some(flow) = self.flows.get(slot) else { return 0 };
-        let connection = flow.connection.as_ref().map_or(0, Connection::read);
-        flow.to_client.packets.wrapping_add(flow.look_at.as_micros()).wrapping_add(connection)
+    pub(super) fn fetch_flow(&self, tag: Tag) {
+        self.flows.fetch_flow(tag);
     }
 
     /// Takes a packet in; what follows from it goes to `sink`. The flow it belongs to, if it made or found one: an ICMP
     /// error is noted in the flow it is about, and belongs to none itself.
     #[inline]
     pub fn push(&mut self, header: &Header, at: Timestamp, sink: &mut impl Sink) -> Option<Place> {
-        if at < self.now {
-            self.counts.clock_went_back += 1;
-        }
-        self.advance(at, sink);
+        self.tick(at, sink);
         let Some(ticket) = self.ticket(header) else {
             match &header.transport {
                 Transport::Icmp(icmp) => self.icmp_error(header, icmp, sink),
@@ -189,17 +212,42 @@ impl FlowTable {
             }
             return None;
         };
+        self.of_flow(header, &ticket, sink)
+    }
+
+    /// As [`Self::push`], of a packet that a hint was made from.
+    #[inline]
+    pub fn push_hinted(
+        &mut self,
+        hint: &Hint,
+        header: &Header,
+        at: Timestamp,
+        sink: &mut impl Sink,
+    ) -> Option<Place> {
+        self.tick(at, sink);
+        self.of_flow(header, hint, sink)
+    }
+
+    #[inline]
+    fn of_flow(&mut self, header: &Header, ticket: &Hint, sink: &mut impl Sink) -> Option<Place> {
         match &header.transport {
-            Transport::Tcp(tcp) => self.tcp(header, tcp, &ticket, sink),
-            _ => self.datagram(header, &ticket, sink),
+            Transport::Tcp(tcp) => self.tcp(header, tcp, ticket, sink),
+            _ => self.datagram(header, ticket, sink),
         }
+    }
+
+    /// A packet's time.
+    #[inline]
+    fn tick(&mut self, at: Timestamp, sink: &mut impl Sink) {
+        self.counts.clock_went_back += u64::from(at < self.now);
+        self.advance(at, sink);
     }
 
     /// Lets time pass: tells of what timed out.
     #[inline]
     pub fn advance(&mut self, to: Timestamp, sink: &mut impl Sink) {
         self.now = self.now.max(to);
-        if self.next_due.is_some_and(|due| due <= self.now) {
+        if self.next_due <= self.now {
             self.expire_due(sink);
         }
     }
@@ -218,7 +266,7 @@ impl FlowTable {
     /// Tells of a failure once, and keeps the flow among the spent.
     fn fail(&mut self, slot: Slot, what: What, at: Timestamp, sink: &mut impl Sink) {
         let Some(flow) = self.flows.get_mut(slot) else { return };
-        let one_sided = what == What::Silent && flow.connection.as_ref().is_some_and(|c| c.one_sided);
+        let one_sided = what == What::Silent && flow.connection.one_sided;
         flow.last = flow.last.max(at);
         let is_news = !std::mem::replace(&mut flow.told, true) && !flow.picked_up && !one_sided;
         self.park(slot, lane::SPENT);
@@ -237,8 +285,8 @@ impl FlowTable {
             since: flow.start,
             flow: presented(key, flow),
             what,
-            packets: flow.to_server.packets,
-            bytes: flow.to_server.bytes,
+            packets: flow.connection.client.traffic.packets,
+            bytes: flow.connection.client.traffic.bytes,
         });
     }
 
@@ -246,11 +294,11 @@ impl FlowTable {
     fn park(&mut self, slot: Slot, to: usize) {
         let look_at = self.look_at(to);
         let Some(flow) = self.flows.get_mut(slot) else { return };
-        let from = std::mem::replace(&mut flow.lane, to);
+        let from = usize::from(std::mem::replace(&mut flow.lane, lane::number(to)));
         flow.look_at = look_at.min(flow.told_active.saturating_add(self.limits.active_timeout));
         let counters = flow.quota;
         self.flows.move_to(slot, to);
-        match (lane::PENDING.contains(&from), lane::PENDING.contains(&to)) {
+        match (lane::is_pending(from), lane::is_pending(to)) {
             (true, false) => self.quota.remove(counters),
             (false, true) => self.quota.add(counters),
             _ => {}
@@ -259,14 +307,17 @@ impl FlowTable {
     }
 
     fn remove(&mut self, slot: Slot, reason: EndReason, sink: &mut impl Sink) {
-        let (Some(flow), Some(key)) = (self.flows.get(slot), self.flows.key(slot)) else { return };
-        if lane::PENDING.contains(&flow.lane) {
+        let Some(flow) = self.flows.get_mut(slot) else { return };
+        let tunnel = flow.tunnel.take();
+        if lane::is_pending(flow.lane()) {
             self.quota.remove(flow.quota);
         }
-        if sink.wants_flows() {
-            sink.flow(&summary(key, flow, id_of(slot, flow), reason));
+        if sink.wants_flows()
+            && let (Some(flow), Some(key)) = (self.flows.get(slot), self.flows.key(slot))
+        {
+            sink.flow(&summary(key, flow, id_of(slot, flow), tunnel.as_deref(), reason));
         }
-        self.flows.discard(slot);
+        self.flows.remove(slot);
     }
 
     fn place(&self, slot: Slot, from_initiator: bool, is_new: bool) -> Option<Place> {
@@ -288,11 +339,11 @@ impl FlowTable {
 
     /// The flow of a packet; one that is over is told of and gone.
     #[inline]
-    fn find(&mut self, ticket: &Ticket, sink: &mut impl Sink) -> Option<Slot> {
-        let slot = self.flows.find_tagged(ticket.tag, &ticket.key)?;
+    fn find(&mut self, ticket: &Hint, sink: &mut impl Sink) -> Option<Slot> {
+        let slot = self.flows.find(ticket.tag, &ticket.key)?;
         let flow = self.flows.get(slot)?;
         // Whoever waits was moved along exactly.
-        if flow.look_at <= self.now && !lane::PENDING.contains(&flow.lane) && self.due(flow) <= self.now {
+        if flow.look_at <= self.now && !lane::is_pending(flow.lane()) && self.due(flow) <= self.now {
             self.remove(slot, EndReason::Timeout, sink);
             return None;
         }
@@ -304,7 +355,7 @@ impl FlowTable {
     fn note(
         &mut self,
         slot: Slot,
-        ticket: &Ticket,
+        ticket: &Hint,
         header: &Header,
         flags: TcpFlags,
         sink: &mut impl Sink,
@@ -313,7 +364,7 @@ impl FlowTable {
         let flow = self.flows.get_mut(slot)?;
         let from_initiator = flow.initiator_is_low == ticket.source_is_low;
         flow.add(header, from_initiator, flags);
-        if !lane::PENDING.contains(&flow.lane) {
+        if !lane::is_pending(flow.lane()) {
             flow.last = now;
         }
         let place = Place { flow: id_of(slot, flow), from_initiator, is_new: false };
@@ -327,9 +378,9 @@ impl FlowTable {
     fn look(&mut self, slot: Slot, sink: &mut impl Sink) {
         let now = self.now;
         let active_timeout = self.limits.active_timeout;
-        let Some(lane) = self.flows.get(slot).map(|flow| flow.lane) else { return };
+        let Some(lane) = self.flows.get(slot).map(Flow::lane) else { return };
         let next = self.look_at(lane);
-        if !lane::PENDING.contains(&lane) {
+        if !lane::is_pending(lane) {
             self.flows.move_to(slot, lane);
         }
         let Some(flow) = self.flows.get_mut(slot) else { return };
@@ -341,15 +392,7 @@ impl FlowTable {
         if let (true, true, Some(key), Some(flow)) =
             (is_due, sink.wants_flows(), self.flows.key(slot), self.flows.get(slot))
         {
-            sink.flow(&summary(key, flow, id_of(slot, flow), EndReason::Active));
+            sink.flow(&summary(key, flow, id_of(slot, flow), flow.tunnel.as_deref(), EndReason::Active));
         }
     }
-}
-
-/// Where a packet's flow is to be looked for.
-#[derive(Debug, Clone, Copy)]
-struct Ticket {
-    key: FlowKey,
-    tag: Tag,
-    source_is_low: bool,
 }

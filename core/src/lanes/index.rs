@@ -1,3 +1,5 @@
+use prefetch_index::prefetch_index;
+
 /// Words a new index has.
 const SMALLEST: usize = 16;
 
@@ -47,6 +49,12 @@ impl Index {
             }
             at += 1;
         }
+    }
+
+    /// Asks the processor for the words where a tag is looked for.
+    #[inline]
+    pub(super) fn fetch(&self, tag: u32) {
+        prefetch_index(&self.words, self.home(tag));
     }
 
     pub(super) fn insert(&mut self, tag: u32, slot: u32) {

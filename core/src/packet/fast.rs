@@ -14,8 +14,10 @@ const WITHOUT_OPTIONS: u8 = 0x45;
 /// "More fragments" and the offset.
 const FRAGMENTED: u16 = 0x3fff;
 
-/// A packet whose lengths all fit: references only, so that what is told of it is written once, where it is wanted.
-pub(super) struct Plain<'a> {
+/// A packet as most are: Ethernet with one VLAN tag at most, IPv4 without options, in no tunnel and in one piece, TCP or
+/// UDP, and all its lengths fit. References only, so that what is told of it is written once, where it is wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct Plain<'a> {
     ip: &'a [u8; HEADER],
     network: &'a [u8],
     segment: Segment<'a>,
@@ -26,6 +28,7 @@ pub(super) struct Plain<'a> {
     payload: usize,
 }
 
+#[derive(Debug, Clone, Copy)]
 enum Segment<'a> {
     Tcp(&'a [u8; 20]),
     Udp(&'a [u8; 8]),
@@ -81,9 +84,37 @@ fn ipv4(packet: &[u8], vlan: Option<u16>) -> Option<Plain<'_>> {
     Some(Plain { ip, network, segment, vlan, header, payload })
 }
 
+/// Who talks to whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PlainTuple {
+    pub(crate) source: u32,
+    pub(crate) destination: u32,
+    pub(crate) protocol: Protocol,
+    pub(crate) source_port: u16,
+    pub(crate) destination_port: u16,
+}
+
 impl<'a> Plain<'a> {
     #[inline]
-    pub(super) fn packet(&self) -> Packet<'a> {
+    pub(crate) fn tuple(&self) -> PlainTuple {
+        let ip = self.ip;
+        let ports = match self.segment {
+            Segment::Tcp(tcp) => [tcp[0], tcp[1], tcp[2], tcp[3]],
+            Segment::Udp(udp) => [udp[0], udp[1], udp[2], udp[3]],
+        };
+        PlainTuple {
+            source: u32::from_be_bytes([ip[12], ip[13], ip[14], ip[15]]),
+            destination: u32::from_be_bytes([ip[16], ip[17], ip[18], ip[19]]),
+            protocol: Protocol(ip[9]),
+            source_port: u16::from_be_bytes([ports[0], ports[1]]),
+            destination_port: u16::from_be_bytes([ports[2], ports[3]]),
+        }
+    }
+
+    /// All that is told of it, as [`super::decode`] does.
+    #[must_use]
+    #[inline]
+    pub fn packet(&self) -> Packet<'a> {
         let ip = self.ip;
         let payload_length = length(self.payload);
         let total = u32::from(u16::from_be_bytes([ip[2], ip[3]]));

@@ -30,6 +30,11 @@ impl TcpFlags {
         self.0 & flags.0 == flags.0
     }
 
+    #[must_use]
+    pub const fn has_none(self, flags: Self) -> bool {
+        self.0 & flags.0 == 0
+    }
+
     /// A connection request: SYN without ACK, RST or FIN.
     #[must_use]
     pub const fn is_bare_syn(self) -> bool {

@@ -1,76 +1,54 @@
 use super::Pipeline;
 use crate::capture::Frame;
-use netguard_core::flow::Hint;
-use std::hint::black_box;
+use netguard_core::{flow::Hint, packet};
+use prefetch_index::prefetch_index;
 
 /// Frames between two steps: what one asked for has come when the next needs it.
 const APART: usize = 3;
 /// Places for frames on their way: more than are ever between the first and the last step, and a power of two.
-const PLACES: usize = 16;
+const PLACES: usize = 8;
+/// Bytes the processor fetches at a time.
+const LINE: usize = 64;
 
-/// Frames on their way into a pipeline. In each round one frame is fetched, one is hashed, one is looked for in the index,
-/// one flow is read, and one frame is taken in; each step has the memory that the step before asked for.
-#[derive(Debug)]
-pub(super) struct Ahead<'a> {
-    places: [Option<(Frame<'a>, Hint)>; PLACES],
-    /// Frames that have gone through each step so far.
-    done: [usize; STEPS],
+/// A frame on its way into a pipeline.
+#[derive(Debug, Clone, Copy)]
+struct Waiting<'a> {
+    frame: Frame<'a>,
+    hint: Option<Hint>,
 }
 
-const STEPS: usize = 5;
-const FETCHED: usize = 0;
-const TAKEN: usize = STEPS - 1;
-
-impl Default for Ahead<'_> {
-    fn default() -> Self {
-        Self { places: [const { None }; PLACES], done: [0; STEPS] }
-    }
-}
-
-impl<'a> Ahead<'a> {
-    /// One round; whether there is anything left to do.
-    #[inline]
-    pub(super) fn step(
-        &mut self,
-        frames: &mut impl Iterator<Item = Frame<'a>>,
-        pipeline: &mut Pipeline,
-    ) -> bool {
-        let next = frames.next();
-        let is_last = next.is_none();
-        if let Some(frame) = next {
-            self.put(self.done[FETCHED], (frame, Hint::default()));
-            self.done[FETCHED] += 1;
+impl Pipeline {
+    /// Takes frames in as [`Self::push`] does, one after the other, but lets the processor fetch what the next ones need
+    /// meanwhile: in each round one frame is looked at, one flow is asked for, and one frame is taken in.
+    pub fn push_all<'a>(&mut self, frames: impl Iterator<Item = Frame<'a>>) {
+        let mut places: [Option<Waiting<'a>>; PLACES] = [const { None }; PLACES];
+        let mut begun = 0;
+        for frame in frames {
+            // In a ring and in a file the next frame stands behind this one.
+            prefetch_index(frame.bytes, frame.bytes.len());
+            prefetch_index(frame.bytes, frame.bytes.len() + LINE);
+            let hint = packet::plain(frame.bytes, frame.link).map(|plain| self.table.hint(&plain));
+            places[begun % PLACES] = Some(Waiting { frame, hint });
+            if let Some(Waiting { hint: Some(hint), .. }) = &places[begun.wrapping_sub(APART) % PLACES] {
+                self.table.follow(hint);
+            }
+            if let Some(waiting) = places[begun.wrapping_sub(2 * APART) % PLACES].take() {
+                self.take(&waiting);
+            }
+            begun += 1;
         }
-        let distance = if is_last { 0 } else { APART };
-        for step in 1..STEPS {
-            // When no more frames come, those on their way go on without keeping apart.
-            while self.done[step - 1] - self.done[step] > distance {
-                self.one(step, pipeline);
-                if !is_last {
-                    break;
-                }
+        for rest in begun..begun + PLACES {
+            if let Some(waiting) = places[rest % PLACES].take() {
+                self.take(&waiting);
             }
         }
-        !is_last || self.done[TAKEN] < self.done[FETCHED]
     }
 
     #[inline]
-    fn one(&mut self, step: usize, pipeline: &mut Pipeline) {
-        let at = self.done[step];
-        self.done[step] += 1;
-        let Some((frame, hint)) = self.places[at % PLACES] else { return };
-        match step {
-            1 => self.put(at, (frame, pipeline.table.hint(frame.bytes, frame.link))),
-            2 => self.put(at, (frame, pipeline.table.follow(hint))),
-            3 => {
-                let _ = black_box(pipeline.table.warm(hint));
-            }
-            _ => pipeline.push(&frame),
+    fn take(&mut self, waiting: &Waiting<'_>) {
+        match (&waiting.hint, packet::plain(waiting.frame.bytes, waiting.frame.link)) {
+            (Some(hint), Some(plain)) => self.hinted(&waiting.frame, &plain, hint),
+            _ => self.push(&waiting.frame),
         }
-    }
-
-    #[inline]
-    fn put(&mut self, at: usize, frame: (Frame<'a>, Hint)) {
-        self.places[at % PLACES] = Some(frame);
     }
 }

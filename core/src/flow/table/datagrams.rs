@@ -12,21 +12,20 @@ impl FlowTable {
     pub(super) fn datagram(
         &mut self,
         header: &Header,
-        ticket: &Ticket,
+        ticket: &Hint,
         sink: &mut impl Sink,
     ) -> Option<Place> {
         let Some(slot) = self.find(ticket, sink) else { return self.first_datagram(header, ticket, sink) };
         let place = self.note(slot, ticket, header, TcpFlags::default(), sink)?;
         let flow = self.flows.get(slot)?;
-        let one_way = matches!(flow.lane, lane::ONE_WAY | lane::SPENT);
-        let both = flow.to_client.packets > 0 && flow.to_server.packets > 0;
-        if one_way && both && (!place.from_initiator || flow.lane == lane::SPENT) {
+        let one_way = matches!(flow.lane(), lane::ONE_WAY | lane::SPENT);
+        if one_way && flow.is_two_way() && (!place.from_initiator || flow.lane() == lane::SPENT) {
             self.connect(slot, lane::DATAGRAMS, sink);
         }
         Some(place)
     }
 
-    fn first_datagram(&mut self, header: &Header, ticket: &Ticket, sink: &mut impl Sink) -> Option<Place> {
+    fn first_datagram(&mut self, header: &Header, ticket: &Hint, sink: &mut impl Sink) -> Option<Place> {
         let (is_answer, first) = match &header.transport {
             Transport::Udp(udp) => (is_answer(udp), Some(What::UdpAttempt)),
             Transport::Icmp(icmp) => {
@@ -40,7 +39,7 @@ impl FlowTable {
             lane: if blameless { lane::SPENT } else { lane::ONE_WAY },
             reversed: is_answer,
             picked_up: is_answer,
-            connection: None,
+            connection: Connection::datagrams(),
         };
         let slot = self.open(opening, ticket, header, TcpFlags::default(), sink)?;
         if let (false, Some(first)) = (blameless, first) {
@@ -61,7 +60,7 @@ impl FlowTable {
         };
         let Some(about) = about else { return };
         let (key, source_is_low) = FlowKey::of(&about, self.tunnel_digest(header));
-        let Some(slot) = self.flows.find(&key) else { return };
+        let Some(slot) = self.flows.find(self.flows.tag(&key), &key) else { return };
         let Some(flow) = self.flows.get_mut(slot) else { return };
         // An error goes to whoever sent what it quotes.
         if header.destination != about.source {
@@ -69,7 +68,7 @@ impl FlowTable {
         }
         flow.icmp_errors.count = flow.icmp_errors.count.saturating_add(1);
         flow.icmp_errors.last = Some((icmp.kind, icmp.code));
-        let waits = matches!(flow.lane, lane::OPENING | lane::ONE_WAY);
+        let waits = matches!(flow.lane(), lane::OPENING | lane::ONE_WAY);
         if refused && waits && flow.initiator_is_low == source_is_low {
             self.fail(slot, What::Refused, self.now, sink);
         }

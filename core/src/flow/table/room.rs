@@ -8,11 +8,18 @@ pub(super) struct Opening {
     /// The packet comes from the presumed service.
     pub(super) reversed: bool,
     pub(super) picked_up: bool,
-    pub(super) connection: Option<Connection>,
+    pub(super) connection: Connection,
 }
 
 impl Opening {
-    pub(super) const SPENT: Self = Self { lane: lane::SPENT, reversed: false, picked_up: false, connection: None };
+    pub(super) fn spent() -> Self {
+        Self {
+            lane: lane::SPENT,
+            reversed: false,
+            picked_up: false,
+            connection: Connection::datagrams(),
+        }
+    }
 }
 
 impl FlowTable {
@@ -23,7 +30,7 @@ impl FlowTable {
 
     /// A place for a new flow, or none because its source or its source's network has too many already.
     pub(super) fn admit(&mut self, source: Counters, lane: usize, sink: &mut impl Sink) -> bool {
-        if lane::PENDING.contains(&lane) && self.quota.is_spent(source, &self.limits) {
+        if lane::is_pending(lane) && self.quota.is_spent(source, &self.limits) {
             self.counts.source_quota += 1;
             return false;
         }
@@ -42,7 +49,7 @@ impl FlowTable {
                 if self.emergency.overrun() {
                     self.counts.emergencies += 1;
                     // Everybody waits shorter from now on.
-                    self.next_due = Some(self.now);
+                    self.next_due = self.now;
                 }
             }
             if let Some(slot) = self.flows.oldest(victim) {
@@ -77,7 +84,7 @@ impl FlowTable {
     pub(super) fn open(
         &mut self,
         opening: Opening,
-        ticket: &Ticket,
+        ticket: &Hint,
         header: &Header,
         flags: TcpFlags,
         sink: &mut impl Sink,
@@ -92,7 +99,7 @@ impl FlowTable {
         self.opened = self.opened.wrapping_add(1);
         let mut flow = Flow {
             generation,
-            lane: opening.lane,
+            lane: lane::number(opening.lane),
             initiator_is_low: ticket.source_is_low != opening.reversed,
             picked_up: opening.picked_up,
             told: false,
@@ -102,19 +109,17 @@ impl FlowTable {
             last: self.now,
             told_active: self.now,
             look_at: self.look_at(opening.lane),
-            to_server: Traffic::default(),
-            to_client: Traffic::default(),
             connection: opening.connection,
             icmp_errors: IcmpErrors::default(),
             vlan: header.vlan,
             tunnel: header.tunnel.map(Box::new),
         };
         flow.add(header, !opening.reversed, flags);
-        if let (Some(connection), Transport::Tcp(tcp)) = (&mut flow.connection, &header.transport) {
-            connection.trace_first(tcp, opening.reversed);
+        if let Transport::Tcp(tcp) = &header.transport {
+            flow.connection.trace_first(tcp, opening.reversed);
         }
-        let slot = self.flows.insert_tagged(ticket.tag, ticket.key, flow, opening.lane);
-        if lane::PENDING.contains(&opening.lane) {
+        let slot = self.flows.insert(ticket.tag, ticket.key, flow, opening.lane);
+        if lane::is_pending(opening.lane) {
             self.quota.add(initiator);
         }
         self.expect(slot);

@@ -8,7 +8,7 @@ impl FlowTable {
         &mut self,
         header: &Header,
         tcp: &Tcp,
-        ticket: &Ticket,
+        ticket: &Hint,
         sink: &mut impl Sink,
     ) -> Option<Place> {
         let mut known = self.find(ticket, sink);
@@ -23,10 +23,9 @@ impl FlowTable {
             return Some(place);
         }
         let flow = self.flows.get_mut(slot)?;
-        let connection = flow.connection.as_mut()?;
-        let step = connection.segment(place.from_initiator, tcp, now);
-        let phase = connection.phase;
-        if step != Step::Nothing || phase == Phase::PickedUp && flow.lane != lane::CONNECTED {
+        let step = flow.connection.segment(place.from_initiator, tcp, now);
+        let phase = flow.connection.phase;
+        if step != Step::Nothing || phase == Phase::PickedUp && flow.lane() != lane::CONNECTED {
             self.carry_out(slot, step, phase, now, sink);
         }
         Some(place)
@@ -38,7 +37,7 @@ impl FlowTable {
         known: Option<Slot>,
         header: &Header,
         tcp: &Tcp,
-        ticket: &Ticket,
+        ticket: &Hint,
         sink: &mut impl Sink,
     ) -> Option<Slot> {
         if self.is_evidence(header) {
@@ -52,8 +51,7 @@ impl FlowTable {
             });
         }
         let slot = known?;
-        let connection = self.flows.get(slot)?.connection.as_ref();
-        if connection.is_none_or(|connection| connection.is_other_syn(tcp)) {
+        if self.flows.get(slot)?.connection.is_other_syn(tcp) {
             self.remove(slot, EndReason::Timeout, sink);
             return None;
         }
@@ -64,21 +62,21 @@ impl FlowTable {
         &mut self,
         header: &Header,
         tcp: &Tcp,
-        ticket: &Ticket,
+        ticket: &Hint,
         sink: &mut impl Sink,
     ) -> Option<Place> {
         let flags = tcp.flags;
-        let mut opening = Opening::SPENT;
+        let mut opening = Opening::spent();
         if flags.is_stealth() {
-            opening.connection = Some(Connection::probed(tcp));
+            opening.connection = Connection::probed(tcp);
         } else if flags.is_bare_syn() {
             opening.lane = lane::OPENING;
-            opening.connection = Some(Connection::opened(tcp));
+            opening.connection = Connection::opened(tcp);
         } else if flags.is_syn_ack() {
             // Backscatter, a reflection, or a SYN we missed: whoever it goes to is not blamed for it.
             self.counts.stray_syn_ack += 1;
             (opening.reversed, opening.picked_up) = (true, true);
-            opening.connection = Some(Connection::picked_up(tcp));
+            opening.connection = Connection::picked_up(tcp);
         } else if flags.has(TcpFlags::RST) {
             self.counts.stray_reset += 1;
             return None;
@@ -86,11 +84,11 @@ impl FlowTable {
             // Begun before us: the lower port is taken for the service's.
             let reversed = tcp.source_port < tcp.destination_port;
             (opening.reversed, opening.picked_up) = (reversed, true);
-            opening.connection = Some(if reversed || tcp.payload_length > 0 {
+            opening.connection = if reversed || tcp.payload_length > 0 {
                 Connection::picked_up(tcp)
             } else {
                 Connection::picked_up_at_bare_ack(tcp)
-            });
+            };
         }
         let from_initiator = !opening.reversed;
         let slot = self.open(opening, ticket, header, flags, sink)?;
@@ -110,12 +108,9 @@ impl FlowTable {
         sink: &mut impl Sink,
     ) {
         let Some(flow) = self.flows.get_mut(slot) else { return };
-        let phase = flow.connection.as_ref().map(|connection| connection.phase);
-        let live = matches!(phase, Some(Phase::Established | Phase::SynReceived));
+        let live = matches!(flow.connection.phase, Phase::Established | Phase::SynReceived);
         if from_initiator && !live && !flow.picked_up {
-            if let Some(connection) = &mut flow.connection {
-                connection.trace_probe(true, tcp);
-            }
+            flow.connection.trace_probe(true, tcp);
             self.fail(slot, What::Stealth, now, sink);
         } else {
             self.counts.bad_sequence += 1;
@@ -134,11 +129,10 @@ impl FlowTable {
             Step::Nothing => {
                 // Picked up in its middle, and now seen in both directions.
                 let becomes_two_way = phase == Phase::PickedUp
-                    && self.flows.get(slot).is_some_and(|flow| {
-                        flow.lane != lane::CONNECTED
-                            && flow.to_client.packets > 0
-                            && flow.to_server.packets > 0
-                    });
+                    && self
+                        .flows
+                        .get(slot)
+                        .is_some_and(|flow| flow.lane() != lane::CONNECTED && flow.is_two_way());
                 if becomes_two_way {
                     self.connect(slot, lane::CONNECTED, sink);
                 }
@@ -180,7 +174,7 @@ impl FlowTable {
                 let two_way = self
                     .flows
                     .get(slot)
-                    .is_some_and(|flow| matches!(flow.lane, lane::CONNECTED | lane::CLOSED));
+                    .is_some_and(|flow| matches!(flow.lane(), lane::CONNECTED | lane::CLOSED));
                 self.park(slot, if two_way { lane::CLOSED } else { lane::SPENT });
             }
         }

@@ -4,6 +4,7 @@ use super::{Flow, lane};
 use crate::{
     flow::{
         conn_state::ConnState,
+        connection::{Connection, Phase},
         history::History,
         id::FlowId,
         key::FlowKey,
@@ -11,13 +12,14 @@ use crate::{
     },
     lanes::Slot,
     net::Protocol,
-    packet::{Header, TcpFlags, Transport, Tuple},
+    packet::{Header, TcpFlags, Transport, Tunnel, Tuple},
 };
 
 impl Flow {
     #[inline]
     pub(super) fn add(&mut self, header: &Header, to_server: bool, flags: TcpFlags) {
-        let traffic = if to_server { &mut self.to_server } else { &mut self.to_client };
+        let Connection { client, server, .. } = &mut self.connection;
+        let traffic = if to_server { &mut client.traffic } else { &mut server.traffic };
         traffic.packets += 1;
         traffic.bytes += u64::from(header.ip_length);
         traffic.payload += datagram_payload(header);
@@ -25,24 +27,28 @@ impl Flow {
     }
 
     fn conn_state(&self, protocol: Protocol) -> ConnState {
-        match &self.connection {
-            Some(connection) => connection.conn_state(),
-            None => ConnState::of_datagrams(protocol, self.to_server.packets > 0, self.to_client.packets > 0),
+        let Connection { client, server, phase, .. } = &self.connection;
+        match phase {
+            Phase::Datagrams => {
+                ConnState::of_datagrams(protocol, client.traffic.packets > 0, server.traffic.packets > 0)
+            }
+            _ => self.connection.conn_state(),
         }
     }
 
     /// As Zeek has it: of UDP who sent anything, of other datagrams nothing.
     fn history(&self, protocol: Protocol) -> History {
         let mut history = History::default();
-        match &self.connection {
-            Some(connection) => return connection.history(),
-            None if protocol != Protocol::UDP => return history,
-            None => {}
+        let Connection { client, server, phase, .. } = &self.connection;
+        match phase {
+            Phase::Datagrams if protocol != Protocol::UDP => return history,
+            Phase::Datagrams => {}
+            _ => return self.connection.history(),
         }
         if self.picked_up {
             history.add(History::FLIPPED, true);
         }
-        let (initiator_sent, other_sent) = (self.to_server.packets > 0, self.to_client.packets > 0);
+        let (initiator_sent, other_sent) = (client.traffic.packets > 0, server.traffic.packets > 0);
         for from_initiator in [!self.picked_up, self.picked_up] {
             if if from_initiator { initiator_sent } else { other_sent } {
                 history.add(b'D', from_initiator);
@@ -73,12 +79,14 @@ fn datagram_payload(header: &Header) -> u64 {
     }
 }
 
-pub(super) fn summary(key: &FlowKey, flow: &Flow, id: FlowId, reason: EndReason) -> FlowSummary {
-    let (mut to_server, mut to_client) = (flow.to_server, flow.to_client);
-    if let Some(connection) = &flow.connection {
-        (to_server.payload, to_client.payload) = connection.payload();
-    }
-    let state = match flow.lane {
+pub(super) fn summary(
+    key: &FlowKey,
+    flow: &Flow,
+    id: FlowId,
+    tunnel: Option<&Tunnel>,
+    reason: EndReason,
+) -> FlowSummary {
+    let state = match flow.lane() {
         lane::CLOSED => FlowState::Closed,
         lane::CONNECTED | lane::DATAGRAMS => FlowState::Established,
         _ => FlowState::New,
@@ -88,8 +96,8 @@ pub(super) fn summary(key: &FlowKey, flow: &Flow, id: FlowId, reason: EndReason)
         flow: presented(key, flow),
         start: flow.start,
         end: flow.last,
-        to_server,
-        to_client,
+        to_server: flow.connection.client.traffic,
+        to_client: flow.connection.server.traffic,
         state,
         reason,
         picked_up: flow.picked_up,
@@ -98,7 +106,7 @@ pub(super) fn summary(key: &FlowKey, flow: &Flow, id: FlowId, reason: EndReason)
         icmp_errors: flow.icmp_errors,
         application: None,
         vlan: flow.vlan,
-        tunnel: flow.tunnel.as_deref().copied(),
+        tunnel: tunnel.copied(),
     }
 }
 

@@ -24,7 +24,7 @@ impl FlowTable {
         if self.emergency.look(self.embryonic(), self.limits.max_embryonic, self.now) {
             self.counts.emergencies_over += 1;
         }
-        self.next_due = self.next_deadline();
+        self.next_due = self.next_deadline().unwrap_or(NEVER);
     }
 
     /// How long a flow stays in a lane. In an emergency those that wait stay shorter: what has not been answered within
@@ -50,15 +50,15 @@ impl FlowTable {
     /// When a flow times out, if nothing comes.
     pub(super) fn due(&self, flow: &Flow) -> Timestamp {
         // Opening flows stand by their first packet, which is when they began to wait.
-        let opening = matches!(flow.lane, lane::OPENING | lane::ONE_WAY);
+        let opening = matches!(flow.lane(), lane::OPENING | lane::ONE_WAY);
         let since = if opening { flow.start } else { flow.last };
-        since.saturating_add(self.timeout(flow.lane))
+        since.saturating_add(self.timeout(flow.lane()))
     }
 
     /// A flow has come into its lane: it must not be forgotten there.
     pub(super) fn expect(&mut self, slot: Slot) {
         let Some(due) = self.flows.get(slot).map(|flow| self.due(flow)) else { return };
-        self.next_due = Some(self.next_due.map_or(due, |next| next.min(due)));
+        self.next_due = self.next_due.min(due);
     }
 
     pub(super) fn expire(&mut self, slot: Slot, lane: usize, due: Timestamp, sink: &mut impl Sink) {
@@ -82,7 +82,7 @@ impl FlowTable {
     /// When a packet of a flow that now comes to a lane's end has to look again.
     pub(super) fn look_at(&self, lane: usize) -> Timestamp {
         // Those who wait stand in order of what they wait for, not of their last packet.
-        if lane::PENDING.contains(&lane) {
+        if lane::is_pending(lane) {
             return self.now.saturating_add(self.limits.active_timeout);
         }
         self.now.saturating_add(self.timeout(lane) / LOOKS_A_TIMEOUT)
