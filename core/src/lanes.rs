@@ -171,6 +171,7 @@ impl<K: Hash + Eq, V, const N: usize> Lanes<K, V, N> {
 
     /// The oldest entry of a lane.
     #[must_use]
+    #[inline]
     pub fn oldest(&self, lane: usize) -> Option<Slot> {
         self.lanes.get(lane).map(|lane| lane.first).filter(|first| *first != NONE).map(Slot)
     }
@@ -226,13 +227,26 @@ impl<K: Hash + Eq, V, const N: usize> Lanes<K, V, N> {
 
     /// Removes an entry that nobody wants any more, without moving it.
     pub fn discard(&mut self, slot: Slot) {
-        let Some(tag) = self.entry(slot.0).map(|entry| entry.tag) else { return };
+        let Some(Entry { tag, lane, before, .. }) = self.entry(slot.0) else { return };
+        let (tag, lane, is_oldest) = (*tag, usize::from(lane.get() - 1), *before == NONE);
         self.unlink(slot.0);
+        if is_oldest {
+            self.fetch_oldest(lane);
+        }
         self.index.remove(tag, slot.0);
         if let Some(place) = self.entries.get_mut(slot.0 as usize) {
             *place = None;
             self.free.push(slot.0);
         }
+    }
+
+    /// Asks the processor for what the next two that leave a lane need: whoever was the oldest is often followed by the
+    /// next.
+    #[inline]
+    fn fetch_oldest(&self, lane: usize) {
+        let Some(next) = self.oldest(lane).and_then(|slot| self.entry(slot.0)) else { return };
+        self.index.fetch(next.tag);
+        prefetch_index(&self.entries, next.after as usize);
     }
 
     /// Takes the oldest entry of a lane out.

@@ -26,7 +26,7 @@ pub use arp::{Arp, ArpOperation};
 pub use checksum::{ChecksumVerdict, verify};
 pub use decoded::{Decoded, Packet};
 pub use fast::Plain;
-pub(crate) use fast::PlainTuple;
+pub(crate) use fast::PlainEnds;
 pub use error::DecodeError;
 pub use header::{Fragment, Header, Sctp, Transport, Tuple, Udp};
 pub use icmp::{Icmp, IcmpMeaning};

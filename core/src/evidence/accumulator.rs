@@ -8,14 +8,16 @@ use crate::{
     lanes::{Lanes, Slot},
     net::Protocol,
     packet::Tuple,
-    subject::{Service, Subject},
+    subject::Subject,
     time::Timestamp,
 };
 use std::{net::IpAddr, time::Duration};
 
 mod pending;
+mod services;
 
-use pending::{Samples, ServiceState, Source, Spare, empty_record, interest, keep, stamped, unanswered};
+use pending::{Samples, Source, Spare, empty_record, interest, keep, stamped};
+use services::{ServiceKey, ServiceState};
 
 mod lane {
     pub(super) const FRESH: usize = 0;
@@ -24,14 +26,6 @@ mod lane {
 
 /// Distinct failed ports at which a source is told of at once: the steps on the way to a port scan's threshold.
 const HOT_FAILED_PORTS: [usize; 3] = [4, 8, 15];
-/// Unanswered SYNs to a service that are told of at once, and how often at most.
-const HOT_UNANSWERED_SYNS: u64 = 250;
-const HOT_SERVICE_EVERY: Duration = Duration::from_millis(50);
-/// A service is told of when so many SYNs are unanswered within a second, and from then on for so long: also the
-/// handshakes that complete later must be told.
-const TELL_UNANSWERED_SYNS: u64 = 20;
-const SERVICE_HOLD: Duration = Duration::from_secs(1);
-const SERVICE_TELL_ON: Duration = Duration::from_secs(15);
 /// Distinct own endpoints a source must have opened and left without a word before that proves a scan: one is what any
 /// health check does, and anybody may do beside an address that is being spoofed.
 const PROVING_TOUCHES: usize = 2;
@@ -60,7 +54,7 @@ pub struct Accumulator {
     sources: Lanes<IpAddr, Source, 2>,
     /// Of those not among the sources.
     acquaintances: Acquaintances,
-    services: Lanes<Service, ServiceState, 1>,
+    services: Lanes<ServiceKey, ServiceState, 1>,
     /// Sources with something pending, in the order in which it came.
     dirty: Vec<IpAddr>,
     hot: Vec<Subject>,
@@ -95,6 +89,9 @@ impl Accumulator {
     /// Interfaces came, went or changed their addresses.
     pub fn set_own(&mut self, own: OwnNetworks) {
         self.own = OwnIndex::new(&own);
+        for (_, state) in self.services.iter_mut() {
+            state.is_ours = self.own.is_service(state.service.address);
+        }
     }
 
     /// Whether something should be sent without waiting for the next flush.
@@ -312,60 +309,6 @@ impl Accumulator {
         }
     }
 
-    fn service(&mut self, observation: &Observation, fact: Fact) {
-        let flow = observation.flow;
-        if !self.own.is_service(flow.destination) || !self.own.is_source(flow.source) {
-            return;
-        }
-        let key = Service { address: flow.destination, protocol: flow.protocol, port: flow.destination_port };
-        let slot = match self.services.find(&key) {
-            Some(slot) => {
-                self.services.move_to(slot, 0);
-                slot
-            }
-            // What is answered or completed belongs to a SYN; without one the service was forgotten.
-            None if fact != Fact::ServiceSyn => return,
-            None => {
-                let mut room = None;
-                if self.services.len() >= self.limits.max_services.max(1)
-                    && let Some((_, state)) = self.services.pop_oldest(0)
-                {
-                    let owed = unanswered(&state.pending) >= TELL_UNANSWERED_SYNS;
-                    self.counts.evicted_services += u64::from(owed);
-                    room = Some(state.pending);
-                }
-                let since = observation.at;
-                let mut pending = room.unwrap_or_else(|| empty_record(Subject::Service(key), since));
-                pending.restart(Subject::Service(key), since);
-                pending.sources.reserve();
-                self.services.insert(
-                    key,
-                    ServiceState { pending, since, told: None, last_hot: None, hot: false },
-                    0,
-                )
-            }
-        };
-        let Some(state) = self.services.get_mut(slot) else { return };
-        let record = &mut state.pending;
-        if record.counters == super::Counters::default() {
-            record.first_packet = observation.at;
-            state.since = observation.at;
-        }
-        record.counters.add(fact, 1);
-        record.last_packet = record.last_packet.max(observation.at);
-        if fact == Fact::ServiceSyn {
-            record.counters.add(Fact::Packet, observation.packets);
-            record.counters.add(Fact::Byte, observation.bytes);
-            record.sources.insert_address(flow.source);
-        }
-        let rested = state.last_hot.is_none_or(|last| observation.at.since(last) >= HOT_SERVICE_EVERY);
-        if unanswered(record) >= HOT_UNANSWERED_SYNS && rested && !state.hot {
-            state.hot = true;
-            state.last_hot = Some(observation.at);
-            self.hot.push(Subject::Service(key));
-        }
-    }
-
     /// What is hot, now.
     pub fn flush_hot(&mut self, now: Timestamp) -> Vec<EvidenceRecord> {
         let mut records = Vec::new();
@@ -378,9 +321,9 @@ impl Accumulator {
                     .and_then(|source| source.take(&mut self.spare)),
                 Subject::Service(service) => self
                     .services
-                    .find(&service)
+                    .find(&ServiceKey::of(&service))
                     .and_then(|slot| self.services.get_mut(slot))
-                    .map(|state| state.take(service, now)),
+                    .map(|state| state.take(now)),
             };
             records.extend(record.map(|record| self.stamp(record, now)));
         }
@@ -406,9 +349,9 @@ impl Accumulator {
                 records.push(self.stamp(record, now));
             }
         }
-        for (service, state) in self.services.iter_mut() {
+        for (_, state) in self.services.iter_mut() {
             if state.is_due(now) {
-                let record = state.take(*service, now);
+                let record = state.take(now);
                 records.push(stamped(record, self.window_start, now));
             }
         }
@@ -439,16 +382,7 @@ impl Accumulator {
                 }
             }
         }
-        while let Some(slot) = self.services.oldest(0) {
-            let old = self
-                .services
-                .get(slot)
-                .is_some_and(|state| now.since(state.pending.last_packet) >= self.limits.memory);
-            if !old {
-                break;
-            }
-            self.services.remove(slot);
-        }
+        self.forget_services(now);
     }
 }
 

@@ -37,6 +37,8 @@ pub struct Own {
 #[derive(Debug)]
 pub(super) struct OwnIndex {
     any: bool,
+    /// Last bytes that an address of ours has: most others are told apart by them.
+    last_bytes: [bool; 256],
     addresses: HashSet<u128, FixedState>,
     networks: Vec<Prefix>,
 }
@@ -48,29 +50,53 @@ impl OwnIndex {
             OwnNetworks::Any => (true, Own::default()),
             OwnNetworks::Known(own) => (false, own.clone()),
         };
-        Self { any, addresses: own.addresses.into_iter().map(number).collect(), networks: own.networks }
+        let mut last_bytes = [false; 256];
+        for address in &own.addresses {
+            last_bytes[last_byte(*address)] = true;
+        }
+        Self {
+            any,
+            last_bytes,
+            addresses: own.addresses.into_iter().map(number).collect(),
+            networks: own.networks,
+        }
     }
 
     /// Whether trying this address is evidence.
     pub(super) fn is_target(&self, address: IpAddr) -> bool {
         self.any
-            || self.addresses.contains(&number(address))
+            || self.holds(address)
             || self.networks.iter().any(|net| net.contains(address) && !is_broadcast(net, address))
     }
 
     /// Whether a service at this address is a service of ours.
     pub(super) fn is_service(&self, address: IpAddr) -> bool {
-        self.any || self.addresses.contains(&number(address))
+        self.any || self.holds(address)
     }
 
     /// Whether this address can be a source outside. What this host does itself is another matter.
+    #[inline]
     pub(super) fn is_source(&self, address: IpAddr) -> bool {
-        self.any || !self.addresses.contains(&number(address))
+        self.any || !self.holds(address)
+    }
+
+    #[inline]
+    fn holds(&self, address: IpAddr) -> bool {
+        self.last_bytes[last_byte(address)] && self.addresses.contains(&number(address))
     }
 }
 
+#[inline]
+fn last_byte(address: IpAddr) -> usize {
+    usize::from(match address {
+        IpAddr::V4(address) => address.octets()[3],
+        IpAddr::V6(address) => address.octets()[15],
+    })
+}
+
 /// Both families without mixing them: an IPv4 address as the IPv6 address that stands for it.
-fn number(address: IpAddr) -> u128 {
+#[inline]
+pub(super) fn number(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(address) => u128::from(address.to_ipv6_mapped()),
         IpAddr::V6(address) => u128::from(address),

@@ -77,6 +77,13 @@ impl Counters {
         }
     }
 
+    /// Whether nothing was counted.
+    #[must_use]
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().fold(0, |any, count| any | count) == 0
+    }
+
     pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.0.iter_mut().zip(other.0) {
             *mine = mine.saturating_add(theirs);

@@ -20,7 +20,7 @@ impl FlowTable {
     #[must_use]
     #[inline]
     pub fn hint(&self, packet: &Plain<'_>) -> Hint {
-        let (key, source_is_low) = FlowKey::of_plain(&packet.tuple());
+        let (key, source_is_low) = FlowKey::of_plain(packet);
         let tag = self.tag(&key);
         self.fetch_place(tag);
         Hint { key, tag, source_is_low }

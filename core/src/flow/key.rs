@@ -1,6 +1,6 @@
 use crate::{
     net::Protocol,
-    packet::{Header, Icmp, IcmpMeaning, PlainTuple, Transport, Tunnel, Tuple},
+    packet::{Header, Icmp, IcmpMeaning, Plain, PlainEnds, Transport, Tunnel, Tuple},
 };
 use std::{
     hash::{Hash, Hasher},
@@ -13,7 +13,7 @@ const MAPPED: u128 = 0xffff << 32;
 
 /// A five-tuple without direction: both directions of a flow have the same key. A flow inside a tunnel has another than
 /// one outside, or in another tunnel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Eq)]
 pub(super) struct FlowKey {
     low: u128,
     high: u128,
@@ -24,17 +24,33 @@ pub(super) struct FlowKey {
     protocol: Protocol,
 }
 
+impl PartialEq for FlowKey {
+    /// All at once: what has the right tag is nearly always right, and there is nothing to guess.
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        let ends = (self.low ^ other.low) | (self.high ^ other.high);
+        let rest = (self.tunnel ^ other.tunnel) | (self.rest() ^ other.rest());
+        ends | u128::from(rest) == 0
+    }
+}
+
 impl Hash for FlowKey {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u128(self.low);
         state.write_u128(self.high);
-        let ports = u64::from(self.low_port) << 16 | u64::from(self.high_port);
-        state.write_u64((ports << 8 | u64::from(self.protocol.0)) ^ self.tunnel);
+        state.write_u64(self.rest() ^ self.tunnel);
     }
 }
 
 impl FlowKey {
+    /// Ports and protocol.
+    #[inline]
+    fn rest(&self) -> u64 {
+        let ports = u64::from(self.low_port) << 16 | u64::from(self.high_port);
+        ports << 8 | u64::from(self.protocol.0)
+    }
+
     /// The key, and whether the tuple's source is its low end.
     #[inline]
     pub(super) fn of(tuple: &Tuple, tunnel: u64) -> (Self, bool) {
@@ -55,21 +71,28 @@ impl FlowKey {
 
     /// As [`Self::of`], outside of any tunnel.
     #[inline]
-    pub(super) fn of_plain(tuple: &PlainTuple) -> (Self, bool) {
-        let end = |address: u32, port: u16| u64::from(address) << 16 | u64::from(port);
-        let source = end(tuple.source, tuple.source_port);
-        let destination = end(tuple.destination, tuple.destination_port);
-        let (low, high) = (source.min(destination), source.max(destination));
-        #[expect(clippy::cast_possible_truncation, reason = "the lower part is the port")]
-        let key = Self {
-            low: MAPPED | u128::from(low >> 16),
-            high: MAPPED | u128::from(high >> 16),
-            tunnel: 0,
-            low_port: low as u16,
-            high_port: high as u16,
-            protocol: tuple.protocol,
+    pub(super) fn of_plain(packet: &Plain<'_>) -> (Self, bool) {
+        let (low, high, source_is_low) = match packet.ends() {
+            PlainEnds::V4(ends) => {
+                let [source, destination] =
+                    ends.map(|(address, port)| u64::from(address) << 16 | u64::from(port));
+                #[expect(clippy::cast_possible_truncation, reason = "the lower part is the port")]
+                let end = |end: u64| (MAPPED | u128::from(end >> 16), end as u16);
+                (end(source.min(destination)), end(source.max(destination)), source <= destination)
+            }
+            PlainEnds::V6([source, destination]) => {
+                (source.min(destination), source.max(destination), source <= destination)
+            }
         };
-        (key, source <= destination)
+        let key = Self {
+            low: low.0,
+            high: high.0,
+            tunnel: 0,
+            low_port: low.1,
+            high_port: high.1,
+            protocol: packet.protocol(),
+        };
+        (key, source_is_low)
     }
 
     pub(super) fn protocol(&self) -> Protocol {

@@ -309,7 +309,8 @@ impl FlowTable {
     fn remove(&mut self, slot: Slot, reason: EndReason, sink: &mut impl Sink) {
         let Some(flow) = self.flows.get_mut(slot) else { return };
         let tunnel = flow.tunnel.take();
-        if lane::is_pending(flow.lane()) {
+        let lane = flow.lane();
+        if lane::is_pending(lane) {
             self.quota.remove(flow.quota);
         }
         if sink.wants_flows()
@@ -318,6 +319,7 @@ impl FlowTable {
             sink.flow(&summary(key, flow, id_of(slot, flow), tunnel.as_deref(), reason));
         }
         self.flows.remove(slot);
+        self.flows.fetch_oldest(lane);
     }
 
     fn place(&self, slot: Slot, from_initiator: bool, is_new: bool) -> Option<Place> {

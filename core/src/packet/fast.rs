@@ -1,31 +1,41 @@
-//! Most of all packets in a straight line: Ethernet with one VLAN tag at most, IPv4 without options, not fragmented,
-//! TCP or UDP. Whatever else it is, or whatever is wrong with it, [`super::walk`] finds out; both read the same of the
-//! same packet, which the tests of the room show.
+//! Most of all packets in a straight line: Ethernet with one VLAN tag at most, IPv4 without options or IPv6 without
+//! extension headers, not fragmented, TCP or UDP. Whatever else it is, or whatever is wrong with it, [`super::walk`] finds
+//! out; both read the same of the same packet, which the tests of the room show.
 
 use super::{
     Header, Packet, Tcp, TcpFlags, Transport, Udp, link::ethertype, read::length, tunnel::is_tunnel_port,
 };
 use crate::net::Protocol;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-const HEADER: usize = 20;
+const IPV4_HEADER: usize = 20;
+const IPV6_HEADER: usize = 40;
 /// Version 4, five words.
 const WITHOUT_OPTIONS: u8 = 0x45;
 /// "More fragments" and the offset.
 const FRAGMENTED: u16 = 0x3fff;
+/// `::ffff:0:0/96`, shifted down: IPv4 addresses, which are to be told as such.
+const MAPPED: u128 = 0xffff;
 
-/// A packet as most are: Ethernet with one VLAN tag at most, IPv4 without options, in no tunnel and in one piece, TCP or
-/// UDP, and all its lengths fit. References only, so that what is told of it is written once, where it is wanted.
+/// A packet as most are: Ethernet with one VLAN tag at most, IP without options or extension headers, in no tunnel and in
+/// one piece, TCP or UDP, and all its lengths fit. References only, so that what is told of it is written once, where it
+/// is wanted.
 #[derive(Debug, Clone, Copy)]
 pub struct Plain<'a> {
-    ip: &'a [u8; HEADER],
-    network: &'a [u8],
+    ip: Ip<'a>,
     segment: Segment<'a>,
+    network: &'a [u8],
     vlan: Option<u16>,
     /// Bytes of the transport's header.
-    header: usize,
+    header: u8,
     /// Bytes behind it on the wire.
-    payload: usize,
+    payload: u16,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Ip<'a> {
+    V4(&'a [u8; IPV4_HEADER]),
+    V6(&'a [u8; IPV6_HEADER]),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -34,18 +44,26 @@ enum Segment<'a> {
     Udp(&'a [u8; 8]),
 }
 
+/// Who talks to whom, each end with its address and port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PlainEnds {
+    V4([(u32, u16); 2]),
+    V6([(u128, u16); 2]),
+}
+
 #[inline]
 pub(super) fn ethernet(frame: &[u8]) -> Option<Plain<'_>> {
     let (link, rest) = frame.split_first_chunk::<14>()?;
     match u16::from_be_bytes([link[12], link[13]]) {
         ethertype::IPV4 => ipv4(rest, None),
+        ethertype::IPV6 => ipv6(rest, None),
         ethertype::VLAN => {
             let (tag, rest) = rest.split_first_chunk::<4>()?;
-            let vlan = u16::from_be_bytes([tag[0], tag[1]]) & 0x0fff;
-            if u16::from_be_bytes([tag[2], tag[3]]) == ethertype::IPV4 {
-                ipv4(rest, Some(vlan))
-            } else {
-                None
+            let vlan = Some(u16::from_be_bytes([tag[0], tag[1]]) & 0x0fff);
+            match u16::from_be_bytes([tag[2], tag[3]]) {
+                ethertype::IPV4 => ipv4(rest, vlan),
+                ethertype::IPV6 => ipv6(rest, vlan),
+                _ => None,
             }
         }
         _ => None,
@@ -54,60 +72,96 @@ pub(super) fn ethernet(frame: &[u8]) -> Option<Plain<'_>> {
 
 #[inline]
 fn ipv4(packet: &[u8], vlan: Option<u16>) -> Option<Plain<'_>> {
-    let ip: &[u8; HEADER] = packet.first_chunk()?;
+    let ip: &[u8; IPV4_HEADER] = packet.first_chunk()?;
     if ip[0] != WITHOUT_OPTIONS || u16::from_be_bytes([ip[6], ip[7]]) & FRAGMENTED != 0 {
         return None;
     }
-    let total = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
-    let network = packet.get(..total).unwrap_or(packet);
-    let captured = network.get(HEADER..)?;
-    let behind = total.checked_sub(HEADER)?;
-    let (segment, header, payload) = match Protocol(ip[9]) {
+    let total = u16::from_be_bytes([ip[2], ip[3]]);
+    let network = packet.get(..usize::from(total)).unwrap_or(packet);
+    let captured = network.get(IPV4_HEADER..)?;
+    behind(Ip::V4(ip), Protocol(ip[9]), network, captured, total.checked_sub(20)?, vlan)
+}
+
+#[inline]
+fn ipv6(packet: &[u8], vlan: Option<u16>) -> Option<Plain<'_>> {
+    let ip: &[u8; IPV6_HEADER] = packet.first_chunk()?;
+    let [source, destination] = addresses(ip);
+    if ip[0] >> 4 != 6 || source >> 32 == MAPPED || destination >> 32 == MAPPED {
+        return None;
+    }
+    // Where it is 0 the card was to fill it in: too little for any transport.
+    let announced = u16::from_be_bytes([ip[4], ip[5]]);
+    let network = packet.get(..IPV6_HEADER + usize::from(announced)).unwrap_or(packet);
+    let captured = network.get(IPV6_HEADER..)?;
+    behind(Ip::V6(ip), Protocol(ip[6]), network, captured, announced, vlan)
+}
+
+#[inline]
+fn behind<'a>(
+    ip: Ip<'a>,
+    protocol: Protocol,
+    network: &'a [u8],
+    captured: &'a [u8],
+    length: u16,
+    vlan: Option<u16>,
+) -> Option<Plain<'a>> {
+    let (segment, header, payload) = match protocol {
         Protocol::TCP => {
             let tcp: &[u8; 20] = captured.first_chunk()?;
-            let header = usize::from(tcp[12] >> 4) * 4;
-            if header < tcp.len() {
+            let header = (tcp[12] >> 4) * 4;
+            if usize::from(header) < tcp.len() {
                 return None;
             }
-            (Segment::Tcp(tcp), header, behind.checked_sub(header)?)
+            (Segment::Tcp(tcp), header, length.checked_sub(u16::from(header))?)
         }
         Protocol::UDP => {
             let udp: &[u8; 8] = captured.first_chunk()?;
-            let stated = usize::from(u16::from_be_bytes([udp[4], udp[5]]));
-            if stated > behind || is_tunnel_port(u16::from_be_bytes([udp[2], udp[3]])) {
+            let stated = u16::from_be_bytes([udp[4], udp[5]]);
+            if stated > length || is_tunnel_port(u16::from_be_bytes([udp[2], udp[3]])) {
                 return None;
             }
-            (Segment::Udp(udp), udp.len(), stated.checked_sub(udp.len())?)
+            (Segment::Udp(udp), 8, stated.checked_sub(8)?)
         }
         _ => return None,
     };
-    Some(Plain { ip, network, segment, vlan, header, payload })
+    Some(Plain { ip, segment, network, vlan, header, payload })
 }
 
-/// Who talks to whom.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PlainTuple {
-    pub(crate) source: u32,
-    pub(crate) destination: u32,
-    pub(crate) protocol: Protocol,
-    pub(crate) source_port: u16,
-    pub(crate) destination_port: u16,
+#[inline]
+fn addresses(ip: &[u8; IPV6_HEADER]) -> [u128; 2] {
+    let (mut source, mut destination) = ([0; 16], [0; 16]);
+    source.copy_from_slice(&ip[8..24]);
+    destination.copy_from_slice(&ip[24..]);
+    [u128::from_be_bytes(source), u128::from_be_bytes(destination)]
 }
 
 impl<'a> Plain<'a> {
     #[inline]
-    pub(crate) fn tuple(&self) -> PlainTuple {
-        let ip = self.ip;
+    pub(crate) fn protocol(&self) -> Protocol {
+        match self.segment {
+            Segment::Tcp(_) => Protocol::TCP,
+            Segment::Udp(_) => Protocol::UDP,
+        }
+    }
+
+    /// Source and destination.
+    #[inline]
+    pub(crate) fn ends(&self) -> PlainEnds {
         let ports = match self.segment {
             Segment::Tcp(tcp) => [tcp[0], tcp[1], tcp[2], tcp[3]],
             Segment::Udp(udp) => [udp[0], udp[1], udp[2], udp[3]],
         };
-        PlainTuple {
-            source: u32::from_be_bytes([ip[12], ip[13], ip[14], ip[15]]),
-            destination: u32::from_be_bytes([ip[16], ip[17], ip[18], ip[19]]),
-            protocol: Protocol(ip[9]),
-            source_port: u16::from_be_bytes([ports[0], ports[1]]),
-            destination_port: u16::from_be_bytes([ports[2], ports[3]]),
+        let source_port = u16::from_be_bytes([ports[0], ports[1]]);
+        let destination_port = u16::from_be_bytes([ports[2], ports[3]]);
+        match self.ip {
+            Ip::V4(ip) => PlainEnds::V4([
+                (u32::from_be_bytes([ip[12], ip[13], ip[14], ip[15]]), source_port),
+                (u32::from_be_bytes([ip[16], ip[17], ip[18], ip[19]]), destination_port),
+            ]),
+            Ip::V6(ip) => {
+                let [source, destination] = addresses(ip);
+                PlainEnds::V6([(source, source_port), (destination, destination_port)])
+            }
         }
     }
 
@@ -115,17 +169,34 @@ impl<'a> Plain<'a> {
     #[must_use]
     #[inline]
     pub fn packet(&self) -> Packet<'a> {
-        let ip = self.ip;
-        let payload_length = length(self.payload);
-        let total = u32::from(u16::from_be_bytes([ip[2], ip[3]]));
-        let behind = self.network.get(HEADER + self.header..).unwrap_or_default();
+        let (source, destination, ttl, ip_length, transport_at) = match self.ip {
+            Ip::V4(ip) => (
+                Ipv4Addr::new(ip[12], ip[13], ip[14], ip[15]).into(),
+                Ipv4Addr::new(ip[16], ip[17], ip[18], ip[19]).into(),
+                ip[8],
+                u32::from(u16::from_be_bytes([ip[2], ip[3]])),
+                IPV4_HEADER,
+            ),
+            Ip::V6(ip) => {
+                let [source, destination] = addresses(ip);
+                (
+                    Ipv6Addr::from(source).into(),
+                    Ipv6Addr::from(destination).into(),
+                    ip[7],
+                    u32::from(u16::from_be_bytes([ip[4], ip[5]])) + length(IPV6_HEADER),
+                    IPV6_HEADER,
+                )
+            }
+        };
+        let payload_length = u32::from(self.payload);
+        let behind = self.network.get(transport_at + usize::from(self.header)..).unwrap_or_default();
         Packet {
             header: Header {
-                source: Ipv4Addr::new(ip[12], ip[13], ip[14], ip[15]).into(),
-                destination: Ipv4Addr::new(ip[16], ip[17], ip[18], ip[19]).into(),
-                protocol: Protocol(ip[9]),
-                ttl: ip[8],
-                ip_length: total,
+                source,
+                destination,
+                protocol: self.protocol(),
+                ttl,
+                ip_length,
                 vlan: self.vlan,
                 tunnel: None,
                 transport: match self.segment {
@@ -145,10 +216,10 @@ impl<'a> Plain<'a> {
                     }),
                 },
             },
-            payload: behind.get(..self.payload).unwrap_or(behind),
+            payload: behind.get(..usize::from(self.payload)).unwrap_or(behind),
             network: self.network,
-            transport_at: HEADER,
-            transport_length: Some(total.saturating_sub(20)),
+            transport_at,
+            transport_length: Some(ip_length.saturating_sub(length(transport_at))),
             reassembled: false,
             unread: None,
         }

@@ -1,6 +1,9 @@
 use super::Pipeline;
 use crate::capture::Frame;
-use netguard_core::{flow::Hint, packet};
+use netguard_core::{
+    flow::Hint,
+    packet::{self, Plain},
+};
 use prefetch_index::prefetch_index;
 
 /// Frames between two steps: what one asked for has come when the next needs it.
@@ -10,45 +13,58 @@ const PLACES: usize = 8;
 /// Bytes the processor fetches at a time.
 const LINE: usize = 64;
 
-/// A frame on its way into a pipeline.
-#[derive(Debug, Clone, Copy)]
+/// Frames on their way into a pipeline, each in its place.
 struct Waiting<'a> {
-    frame: Frame<'a>,
-    hint: Option<Hint>,
+    frames: [Frame<'a>; PLACES],
+    plain: [Option<(Plain<'a>, Hint)>; PLACES],
 }
 
 impl Pipeline {
     /// Takes frames in as [`Self::push`] does, one after the other, but lets the processor fetch what the next ones need
     /// meanwhile: in each round one frame is looked at, one flow is asked for, and one frame is taken in.
-    pub fn push_all<'a>(&mut self, frames: impl Iterator<Item = Frame<'a>>) {
-        let mut places: [Option<Waiting<'a>>; PLACES] = [const { None }; PLACES];
-        let mut begun = 0;
+    pub fn push_all<'a>(&mut self, mut frames: impl Iterator<Item = Frame<'a>>) {
+        let Some(first) = frames.next() else { return };
+        let mut waiting = Waiting { frames: [first; PLACES], plain: [const { None }; PLACES] };
+        self.look(&mut waiting, 0, first);
+        let mut begun = 1;
         for frame in frames {
-            // In a ring and in a file the next frame stands behind this one.
-            prefetch_index(frame.bytes, frame.bytes.len());
-            prefetch_index(frame.bytes, frame.bytes.len() + LINE);
-            let hint = packet::plain(frame.bytes, frame.link).map(|plain| self.table.hint(&plain));
-            places[begun % PLACES] = Some(Waiting { frame, hint });
-            if let Some(Waiting { hint: Some(hint), .. }) = &places[begun.wrapping_sub(APART) % PLACES] {
-                self.table.follow(hint);
+            self.look(&mut waiting, begun, frame);
+            if begun >= APART {
+                self.ask(&waiting, begun - APART);
             }
-            if let Some(waiting) = places[begun.wrapping_sub(2 * APART) % PLACES].take() {
-                self.take(&waiting);
+            if begun >= 2 * APART {
+                self.take(&waiting, begun - 2 * APART);
             }
             begun += 1;
         }
-        for rest in begun..begun + PLACES {
-            if let Some(waiting) = places[rest % PLACES].take() {
-                self.take(&waiting);
-            }
+        for place in begun.saturating_sub(2 * APART)..begun {
+            self.take(&waiting, place);
         }
     }
 
     #[inline]
-    fn take(&mut self, waiting: &Waiting<'_>) {
-        match (&waiting.hint, packet::plain(waiting.frame.bytes, waiting.frame.link)) {
-            (Some(hint), Some(plain)) => self.hinted(&waiting.frame, &plain, hint),
-            _ => self.push(&waiting.frame),
+    fn look<'a>(&self, waiting: &mut Waiting<'a>, place: usize, frame: Frame<'a>) {
+        // In a ring and in a file the next frame stands behind this one.
+        prefetch_index(frame.bytes, frame.bytes.len());
+        prefetch_index(frame.bytes, frame.bytes.len() + LINE);
+        let plain = packet::plain(frame.bytes, frame.link);
+        waiting.plain[place % PLACES] = plain.map(|plain| (plain, self.table.hint(&plain)));
+        waiting.frames[place % PLACES] = frame;
+    }
+
+    #[inline]
+    fn ask(&self, waiting: &Waiting<'_>, place: usize) {
+        if let Some((_, hint)) = &waiting.plain[place % PLACES] {
+            self.table.follow(hint);
+        }
+    }
+
+    #[inline]
+    fn take(&mut self, waiting: &Waiting<'_>, place: usize) {
+        let frame = &waiting.frames[place % PLACES];
+        match &waiting.plain[place % PLACES] {
+            Some((plain, hint)) => self.hinted(frame, plain, hint),
+            None => self.push(frame),
         }
     }
 }

@@ -27,15 +27,6 @@ pub(super) type Spare = Vec<Box<EvidenceRecord>>;
 
 pub(super) type Samples = [Option<Tuple>; MAX_SAMPLE_FLOWS];
 
-#[derive(Debug)]
-pub(super) struct ServiceState {
-    pub(super) pending: Box<EvidenceRecord>,
-    pub(super) since: Timestamp,
-    pub(super) told: Option<Timestamp>,
-    pub(super) last_hot: Option<Timestamp>,
-    pub(super) hot: bool,
-}
-
 impl Source {
     pub(super) fn record(
         &mut self,
@@ -99,38 +90,6 @@ impl Source {
     }
 }
 
-impl ServiceState {
-    pub(super) fn is_due(&mut self, now: Timestamp) -> bool {
-        if self.pending.counters == crate::evidence::Counters::default() {
-            return false;
-        }
-        if unanswered(&self.pending) >= TELL_UNANSWERED_SYNS
-            || self.told.is_some_and(|told| now.since(told) < SERVICE_TELL_ON)
-        {
-            return true;
-        }
-        // Ordinary traffic: its handshakes have come, nothing is owed.
-        if now.since(self.since) >= SERVICE_HOLD {
-            let (subject, last_packet) = (self.pending.subject, self.pending.last_packet);
-            self.pending.restart(subject, now);
-            self.pending.last_packet = last_packet;
-        }
-        false
-    }
-
-    pub(super) fn take(&mut self, service: Service, now: Timestamp) -> EvidenceRecord {
-        self.hot = false;
-        if unanswered(&self.pending) >= TELL_UNANSWERED_SYNS {
-            self.told = Some(now);
-        }
-        let mut fresh = EvidenceRecord::new(Subject::Service(service), now, now);
-        fresh.last_packet = self.pending.last_packet;
-        // Here, and not at the next packet.
-        fresh.sources.reserve();
-        std::mem::replace(&mut *self.pending, fresh)
-    }
-}
-
 pub(super) fn empty_record(subject: Subject, start: Timestamp) -> Box<EvidenceRecord> {
     Box::new(EvidenceRecord::new(subject, start, start))
 }
@@ -149,14 +108,6 @@ pub(super) fn keep(spare: &mut Spare, record: Option<Box<EvidenceRecord>>) {
     {
         spare.push(record);
     }
-}
-
-/// SYNs that nobody completed and nothing refused.
-pub(super) fn unanswered(record: &EvidenceRecord) -> u64 {
-    let answered = [Fact::ServiceHandshake, Fact::Refused];
-    answered.into_iter().fold(record.counters.get(Fact::ServiceSyn), |syns, fact| {
-        syns.saturating_sub(record.counters.get(fact))
-    })
 }
 
 /// How telling a record is: what is proven or manifold before what anybody can spoof once.

@@ -88,6 +88,15 @@ impl Store {
         self.keys.discard(slot);
     }
 
+    /// Asks the processor for the flow that is the oldest of a lane, which is often the next to go, and whose place is
+    /// the next to be used again.
+    #[inline]
+    pub(super) fn fetch_oldest(&self, lane: usize) {
+        if let Some(flow) = self.oldest(lane).and_then(|slot| self.get(slot)) {
+            fetch(flow);
+        }
+    }
+
     /// Asks the processor for the place where a key is looked for.
     #[inline]
     pub(super) fn fetch_place(&self, tag: Tag) {
@@ -100,8 +109,14 @@ impl Store {
         let Some(slot) = self.keys.guess(tag) else { return };
         self.keys.fetch(slot);
         if let Some(flow) = self.get(slot) {
-            prefetch_index(from_ref(flow), 0);
-            flow.connection.fetch();
+            fetch(flow);
         }
     }
+}
+
+/// Asks the processor for every line of a flow.
+#[inline]
+fn fetch(flow: &Flow) {
+    prefetch_index(from_ref(&flow.look_at), 0);
+    flow.connection.fetch();
 }
