@@ -287,7 +287,8 @@ impl<K: Hash + Eq, V, const N: usize> Lanes<K, V, N> {
     }
 
     fn unlink(&mut self, at: u32) {
-        let Some((lane, before, after)) = self.entry(at).map(|e| (e.lane.get() - 1, e.before, e.after)) else {
+        let Some((lane, before, after)) = self.entry(at).map(|e| (e.lane.get() - 1, e.before, e.after))
+        else {
             return;
         };
         if let Some(entry) = self.entry_mut(before) {

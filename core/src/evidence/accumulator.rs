@@ -16,7 +16,7 @@ use std::{net::IpAddr, time::Duration};
 mod pending;
 mod services;
 
-use pending::{Samples, Source, Spare, empty_record, interest, keep, stamped};
+use pending::{Samples, Source, Spare, interest, keep, stamped};
 use services::{ServiceKey, ServiceState};
 
 mod lane {
@@ -89,8 +89,8 @@ impl Accumulator {
     /// Interfaces came, went or changed their addresses.
     pub fn set_own(&mut self, own: OwnNetworks) {
         self.own = OwnIndex::new(&own);
-        for (_, state) in self.services.iter_mut() {
-            state.is_ours = self.own.is_service(state.service.address);
+        for (key, state) in self.services.iter_mut() {
+            state.is_ours = self.own.is_service(key.service().address);
         }
     }
 
@@ -323,7 +323,7 @@ impl Accumulator {
                     .services
                     .find(&ServiceKey::of(&service))
                     .and_then(|slot| self.services.get_mut(slot))
-                    .map(|state| state.take(now)),
+                    .map(|state| state.take(service, now)),
             };
             records.extend(record.map(|record| self.stamp(record, now)));
         }
@@ -349,9 +349,9 @@ impl Accumulator {
                 records.push(self.stamp(record, now));
             }
         }
-        for (_, state) in self.services.iter_mut() {
+        for (key, state) in self.services.iter_mut() {
             if state.is_due(now) {
-                let record = state.take(now);
+                let record = state.take(key.service(), now);
                 records.push(stamped(record, self.window_start, now));
             }
         }

@@ -43,14 +43,6 @@ impl PartialEq for Distinct {
 impl Eq for Distinct {}
 
 impl Distinct {
-    /// Sets memory aside for all values that are held exactly.
-    pub(super) fn reserve(&mut self) {
-        if let State::Exact(values) = &mut self.0 {
-            // One more stands there for a moment, before a sketch takes over.
-            values.reserve_exact((EXACT_MAX + 1).saturating_sub(values.len()));
-        }
-    }
-
     /// Begins anew, in the same memory.
     pub(super) fn clear(&mut self) {
         match &mut self.0 {
@@ -67,6 +59,12 @@ impl Distinct {
     /// Counts an address.
     pub fn insert_address(&mut self, address: IpAddr) {
         self.insert(address_value(address));
+    }
+
+    /// What [`Self::insert`] counts an address as.
+    #[inline]
+    pub(super) fn value_of(address: IpAddr) -> u64 {
+        address_value(address)
     }
 
     /// Counts an address with a port.

@@ -94,6 +94,18 @@ pub(super) enum Step {
     Close,
 }
 
+impl Side {
+    pub(super) fn at_syn(syn: &Tcp) -> Self {
+        Self { next: syn.sequence.wrapping_add(1), begun: true, ..Self::default() }
+    }
+}
+
+impl Default for Connection {
+    fn default() -> Self {
+        Self::datagrams()
+    }
+}
+
 impl Connection {
     pub(super) fn datagrams() -> Self {
         Self {
@@ -114,13 +126,33 @@ impl Connection {
     }
 
     pub(super) fn opened(syn: &Tcp) -> Self {
-        let next = syn.sequence.wrapping_add(1);
         Self {
             phase: Phase::SynSent,
             client_isn: syn.sequence,
-            client: Side { next, begun: true, ..Side::default() },
+            client: Side::at_syn(syn),
             ..Self::datagrams()
         }
+    }
+
+    /// Writes all of what [`Self::opened`] or [`Self::datagrams`] is, where only the client's side was written.
+    pub(super) fn complete(&mut self) {
+        let Side { traffic, next, begun, .. } = self.client;
+        if !begun {
+            *self = Self { client: self.client, ..Self::datagrams() };
+            return;
+        }
+        let syn = Tcp {
+            source_port: 0,
+            destination_port: 0,
+            sequence: next.wrapping_sub(1),
+            acknowledgement: 0,
+            flags: traffic.flags,
+            window: 1,
+            payload_length: 0,
+        };
+        *self = Self::opened(&syn);
+        self.trace_first(&syn, false);
+        self.client.traffic = traffic;
     }
 
     pub(super) fn picked_up(segment: &Tcp) -> Self {

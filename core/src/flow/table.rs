@@ -1,5 +1,5 @@
 use super::{
-    connection::{Connection, Phase, Step},
+    connection::{Connection, Phase, Side, Step},
     hint::Hint,
     id::Place,
     key::{FlowKey, both_ways, tuple_of},
@@ -25,7 +25,7 @@ mod timing;
 
 use emergency::Emergency;
 use quota::{Counters, Quota};
-use room::Opening;
+use room::{Begin, Opening};
 use store::Store;
 use summary::{id_of, presented, summary};
 
@@ -66,7 +66,7 @@ const NEVER: Timestamp = Timestamp::from_micros(u64::MAX);
 const MAX_RESERVED: usize = 1 << 22;
 
 /// One cache line of its own, and three of its connection.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Flow {
     connection: Connection,
     start: Timestamp,
@@ -84,6 +84,9 @@ struct Flow {
     told: bool,
     /// It came in no tunnel, or in one that is trusted.
     is_evidence: bool,
+    /// Of its connection only the client's side is written: it began with a bare SYN or a datagram, as those of a flood
+    /// do, which are never looked at again.
+    is_fresh: bool,
     icmp_errors: IcmpErrors,
     vlan: Option<u16>,
 }
@@ -92,6 +95,35 @@ impl Flow {
     #[inline]
     fn lane(&self) -> usize {
         usize::from(self.lane)
+    }
+
+    fn begin(&mut self, begin: Begin, transport: &Transport, reversed: bool) {
+        self.is_fresh = false;
+        self.connection = match (begin, transport) {
+            (Begin::Syn, Transport::Tcp(tcp)) if tcp.payload_length == 0 && tcp.window > 0 => {
+                self.is_fresh = true;
+                self.connection.client = Side::at_syn(tcp);
+                return;
+            }
+            (Begin::Syn, Transport::Tcp(tcp)) => Connection::opened(tcp),
+            (Begin::Middle, Transport::Tcp(tcp)) => Connection::picked_up(tcp),
+            (Begin::BareAck, Transport::Tcp(tcp)) => Connection::picked_up_at_bare_ack(tcp),
+            (Begin::Probe, Transport::Tcp(tcp)) => Connection::probed(tcp),
+            _ if reversed => Connection::datagrams(),
+            _ => {
+                self.is_fresh = true;
+                self.connection.client = Side::default();
+                return;
+            }
+        }
+    }
+
+    /// Writes what was left out, before anything is asked of the connection.
+    #[inline]
+    fn complete(&mut self) {
+        if std::mem::take(&mut self.is_fresh) {
+            self.connection.complete();
+        }
     }
 
     /// Both sides sent something.
@@ -266,7 +298,7 @@ impl FlowTable {
     /// Tells of a failure once, and keeps the flow among the spent.
     fn fail(&mut self, slot: Slot, what: What, at: Timestamp, sink: &mut impl Sink) {
         let Some(flow) = self.flows.get_mut(slot) else { return };
-        let one_sided = what == What::Silent && flow.connection.one_sided;
+        let one_sided = !flow.is_fresh && what == What::Silent && flow.connection.one_sided;
         flow.last = flow.last.max(at);
         let is_news = !std::mem::replace(&mut flow.told, true) && !flow.picked_up && !one_sided;
         self.park(slot, lane::SPENT);
@@ -308,6 +340,9 @@ impl FlowTable {
 
     fn remove(&mut self, slot: Slot, reason: EndReason, sink: &mut impl Sink) {
         let Some(flow) = self.flows.get_mut(slot) else { return };
+        if sink.wants_flows() {
+            flow.complete();
+        }
         let tunnel = flow.tunnel.take();
         let lane = flow.lane();
         if lane::is_pending(lane) {
@@ -349,6 +384,7 @@ impl FlowTable {
             self.remove(slot, EndReason::Timeout, sink);
             return None;
         }
+        self.flows.get_mut(slot)?.complete();
         Some(slot)
     }
 

@@ -47,6 +47,7 @@ impl Pipeline {
         // In a ring and in a file the next frame stands behind this one.
         prefetch_index(frame.bytes, frame.bytes.len());
         prefetch_index(frame.bytes, frame.bytes.len() + LINE);
+        prefetch_index(frame.bytes, frame.bytes.len() + 2 * LINE);
         let plain = packet::plain(frame.bytes, frame.link);
         waiting.plain[place % PLACES] = plain.map(|plain| (plain, self.table.hint(&plain)));
         waiting.frames[place % PLACES] = frame;

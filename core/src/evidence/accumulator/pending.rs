@@ -90,7 +90,7 @@ impl Source {
     }
 }
 
-pub(super) fn empty_record(subject: Subject, start: Timestamp) -> Box<EvidenceRecord> {
+fn empty_record(subject: Subject, start: Timestamp) -> Box<EvidenceRecord> {
     Box::new(EvidenceRecord::new(subject, start, start))
 }
 

@@ -1,19 +1,29 @@
 //! What is counted of our services: the SYNs to them, and what became of those.
 
 use super::*;
-use crate::{evidence::own::number, subject::Service};
-use std::hash::{Hash, Hasher};
+use crate::{
+    evidence::{Distinct, own::number},
+    net::canonical,
+    subject::Service,
+};
+use std::{
+    hash::{Hash, Hasher},
+    net::Ipv6Addr,
+};
 
 /// Unanswered SYNs to a service that are told of at once, and how often at most.
-const HOT_UNANSWERED_SYNS: u64 = 250;
+const HOT_UNANSWERED_SYNS: u32 = 250;
 const HOT_SERVICE_EVERY: Duration = Duration::from_millis(50);
 /// A service is told of when so many SYNs are unanswered within a second, and from then on for so long: also the
 /// handshakes that complete later must be told.
-const TELL_UNANSWERED_SYNS: u64 = 20;
+const TELL_UNANSWERED_SYNS: u32 = 20;
 const SERVICE_HOLD: Duration = Duration::from_secs(1);
 const SERVICE_TELL_ON: Duration = Duration::from_secs(15);
 /// Services stand in the order of their last packets, give or take so much: they are not moved at every SYN of a flood.
 const MOVED_EVERY: Duration = Duration::from_secs(1);
+
+/// Sources of SYNs that wait to be told apart: as many as are held exactly.
+const RECENT: usize = 64;
 
 /// A service as it is looked for at every SYN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +39,13 @@ impl ServiceKey {
         let end = u32::from(service.protocol.0) << 16 | u32::from(service.port);
         Self { address: number(service.address), end }
     }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half is the port")]
+    pub(super) fn service(self) -> Service {
+        let address = canonical(IpAddr::V6(Ipv6Addr::from(self.address)));
+        let protocol = Protocol(u8::try_from(self.end >> 16).unwrap_or(0));
+        Service { address, protocol, port: self.end as u16 }
+    }
 }
 
 impl Hash for ServiceKey {
@@ -39,18 +56,29 @@ impl Hash for ServiceKey {
     }
 }
 
+/// What is counted of a service since it was last told of: small, because a scan makes thousands of them.
 #[derive(Debug)]
 pub(super) struct ServiceState {
-    pub(super) service: Service,
     /// Its address is one of ours.
     pub(super) is_ours: bool,
     hot: bool,
-    pub(super) pending: Box<EvidenceRecord>,
-    since: Timestamp,
+    syns: u32,
+    syn_acks: u32,
+    handshakes: u32,
+    refused: u32,
+    /// Of the SYNs.
+    packets: u64,
+    bytes: u64,
+    /// The first fact and the last one, of those counted now.
+    first: Timestamp,
+    last: Timestamp,
     /// When it came to the end of the queue.
     moved: Timestamp,
     told: Option<Timestamp>,
     last_hot: Option<Timestamp>,
+    sources: Distinct,
+    /// Sources of SYNs as they came, up to [`RECENT`]; then they are added to the others at once.
+    recent: Vec<u64>,
 }
 
 impl Accumulator {
@@ -67,7 +95,7 @@ impl Accumulator {
             Some(slot) => slot,
             // What is answered or completed belongs to a SYN; without one the service was forgotten.
             None if fact != Fact::ServiceSyn || !self.own.is_service(service.address) => return,
-            None => self.new_service(key, service, observation.at),
+            None => self.new_service(key, observation.at),
         };
         let Some(state) = self.services.get_mut(slot) else { return };
         if !state.is_ours {
@@ -85,28 +113,31 @@ impl Accumulator {
         }
     }
 
-    fn new_service(&mut self, key: ServiceKey, service: Service, at: Timestamp) -> Slot {
-        let mut room = None;
+    fn new_service(&mut self, key: ServiceKey, at: Timestamp) -> Slot {
+        let mut recent = Vec::new();
         if self.services.len() >= self.limits.max_services.max(1)
             && let Some((_, state)) = self.services.pop_oldest(0)
         {
-            let owed = unanswered(&state.pending) >= TELL_UNANSWERED_SYNS;
-            self.counts.evicted_services += u64::from(owed);
-            room = Some(state.pending);
+            self.counts.evicted_services += u64::from(state.unanswered() >= TELL_UNANSWERED_SYNS);
+            recent = state.recent;
+            recent.clear();
         }
-        let subject = Subject::Service(service);
-        let mut pending = room.unwrap_or_else(|| empty_record(subject, at));
-        pending.restart(subject, at);
-        pending.sources.reserve();
         let state = ServiceState {
-            service,
             is_ours: true,
             hot: false,
-            pending,
-            since: at,
+            syns: 0,
+            syn_acks: 0,
+            handshakes: 0,
+            refused: 0,
+            packets: 0,
+            bytes: 0,
+            first: at,
+            last: at,
             moved: at,
             told: None,
             last_hot: None,
+            sources: Distinct::default(),
+            recent,
         };
         self.services.insert(key, state, 0)
     }
@@ -114,10 +145,8 @@ impl Accumulator {
     /// Drops services that no packet came to for as long as anything is counted.
     pub(super) fn forget_services(&mut self, now: Timestamp) {
         while let Some(slot) = self.services.oldest(0) {
-            let old = self
-                .services
-                .get(slot)
-                .is_some_and(|state| now.since(state.pending.last_packet) >= self.limits.memory);
+            let old =
+                self.services.get(slot).is_some_and(|state| now.since(state.last) >= self.limits.memory);
             if !old {
                 break;
             }
@@ -130,20 +159,27 @@ impl ServiceState {
     /// Counts a fact; whether that makes it hot.
     #[inline]
     fn count(&mut self, observation: &Observation, fact: Fact) -> bool {
-        let record = &mut self.pending;
-        if record.counters.is_empty() {
-            record.first_packet = observation.at;
-            self.since = observation.at;
+        if self.is_empty() {
+            self.first = observation.at;
         }
-        record.counters.add(fact, 1);
-        record.last_packet = record.last_packet.max(observation.at);
-        if fact == Fact::ServiceSyn {
-            record.counters.add(Fact::Packet, observation.packets);
-            record.counters.add(Fact::Byte, observation.bytes);
-            record.sources.insert_address(observation.flow.source);
-        }
+        self.last = self.last.max(observation.at);
+        let counter = match fact {
+            Fact::ServiceSyn => {
+                self.packets = self.packets.saturating_add(observation.packets);
+                self.bytes = self.bytes.saturating_add(observation.bytes);
+                if self.recent.len() == RECENT {
+                    self.gather();
+                }
+                self.recent.push(Distinct::value_of(observation.flow.source));
+                &mut self.syns
+            }
+            Fact::ServiceSynAck => &mut self.syn_acks,
+            Fact::ServiceHandshake => &mut self.handshakes,
+            _ => &mut self.refused,
+        };
+        *counter = counter.saturating_add(1);
         let is_hot = !self.hot
-            && unanswered(record) >= HOT_UNANSWERED_SYNS
+            && self.unanswered() >= HOT_UNANSWERED_SYNS
             && self.last_hot.is_none_or(|last| observation.at.since(last) >= HOT_SERVICE_EVERY);
         if is_hot {
             self.hot = true;
@@ -152,41 +188,64 @@ impl ServiceState {
         is_hot
     }
 
+    fn gather(&mut self) {
+        for value in self.recent.drain(..) {
+            self.sources.insert(value);
+        }
+    }
+
+    /// SYNs that nobody completed and nothing refused.
+    fn unanswered(&self) -> u32 {
+        self.syns.saturating_sub(self.handshakes).saturating_sub(self.refused)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.syns | self.syn_acks | self.handshakes | self.refused == 0
+    }
+
+    fn clear(&mut self) {
+        (self.syns, self.syn_acks, self.handshakes, self.refused) = (0, 0, 0, 0);
+        (self.packets, self.bytes) = (0, 0);
+        self.sources.clear();
+        self.recent.clear();
+    }
+
     pub(super) fn is_due(&mut self, now: Timestamp) -> bool {
-        if self.pending.counters.is_empty() {
+        if self.is_empty() {
             return false;
         }
-        if unanswered(&self.pending) >= TELL_UNANSWERED_SYNS
+        if self.unanswered() >= TELL_UNANSWERED_SYNS
             || self.told.is_some_and(|told| now.since(told) < SERVICE_TELL_ON)
         {
             return true;
         }
         // Ordinary traffic: its handshakes have come, nothing is owed.
-        if now.since(self.since) >= SERVICE_HOLD {
-            let (subject, last_packet) = (self.pending.subject, self.pending.last_packet);
-            self.pending.restart(subject, now);
-            self.pending.last_packet = last_packet;
+        if now.since(self.first) >= SERVICE_HOLD {
+            self.clear();
         }
         false
     }
 
-    pub(super) fn take(&mut self, now: Timestamp) -> EvidenceRecord {
+    pub(super) fn take(&mut self, service: Service, now: Timestamp) -> EvidenceRecord {
         self.hot = false;
-        if unanswered(&self.pending) >= TELL_UNANSWERED_SYNS {
+        if self.unanswered() >= TELL_UNANSWERED_SYNS {
             self.told = Some(now);
         }
-        let mut fresh = EvidenceRecord::new(Subject::Service(self.service), now, now);
-        fresh.last_packet = self.pending.last_packet;
-        // Here, and not at the next packet.
-        fresh.sources.reserve();
-        std::mem::replace(&mut *self.pending, fresh)
+        self.gather();
+        let mut record = EvidenceRecord::new(Subject::Service(service), now, now);
+        (record.first_packet, record.last_packet) = (self.first, self.last);
+        for (fact, count) in [
+            (Fact::ServiceSyn, u64::from(self.syns)),
+            (Fact::ServiceSynAck, u64::from(self.syn_acks)),
+            (Fact::ServiceHandshake, u64::from(self.handshakes)),
+            (Fact::Refused, u64::from(self.refused)),
+            (Fact::Packet, self.packets),
+            (Fact::Byte, self.bytes),
+        ] {
+            record.counters.add(fact, count);
+        }
+        record.sources = std::mem::take(&mut self.sources);
+        self.clear();
+        record
     }
-}
-
-/// SYNs that nobody completed and nothing refused.
-pub(super) fn unanswered(record: &EvidenceRecord) -> u64 {
-    let answered = [Fact::ServiceHandshake, Fact::Refused];
-    answered.into_iter().fold(record.counters.get(Fact::ServiceSyn), |syns, fact| {
-        syns.saturating_sub(record.counters.get(fact))
-    })
 }

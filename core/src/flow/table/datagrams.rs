@@ -9,12 +9,7 @@ const ANSWERING_PORTS: [u16; 5] = [1_900, 3_478, 3_702, 5_353, 11_211];
 
 impl FlowTable {
     #[inline]
-    pub(super) fn datagram(
-        &mut self,
-        header: &Header,
-        ticket: &Hint,
-        sink: &mut impl Sink,
-    ) -> Option<Place> {
+    pub(super) fn datagram(&mut self, header: &Header, ticket: &Hint, sink: &mut impl Sink) -> Option<Place> {
         let Some(slot) = self.find(ticket, sink) else { return self.first_datagram(header, ticket, sink) };
         let place = self.note(slot, ticket, header, TcpFlags::default(), sink)?;
         let flow = self.flows.get(slot)?;
@@ -39,7 +34,7 @@ impl FlowTable {
             lane: if blameless { lane::SPENT } else { lane::ONE_WAY },
             reversed: is_answer,
             picked_up: is_answer,
-            connection: Connection::datagrams(),
+            begin: Begin::Datagram,
         };
         let slot = self.open(opening, ticket, header, TcpFlags::default(), sink)?;
         if let (false, Some(first)) = (blameless, first) {

@@ -14,7 +14,7 @@ pub(super) struct Quota {
 }
 
 /// The counters of one source.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Counters {
     source: u16,
     network: u16,

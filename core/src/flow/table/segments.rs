@@ -68,15 +68,15 @@ impl FlowTable {
         let flags = tcp.flags;
         let mut opening = Opening::spent();
         if flags.is_stealth() {
-            opening.connection = Connection::probed(tcp);
+            opening.begin = Begin::Probe;
         } else if flags.is_bare_syn() {
             opening.lane = lane::OPENING;
-            opening.connection = Connection::opened(tcp);
+            opening.begin = Begin::Syn;
         } else if flags.is_syn_ack() {
             // Backscatter, a reflection, or a SYN we missed: whoever it goes to is not blamed for it.
             self.counts.stray_syn_ack += 1;
             (opening.reversed, opening.picked_up) = (true, true);
-            opening.connection = Connection::picked_up(tcp);
+            opening.begin = Begin::Middle;
         } else if flags.has(TcpFlags::RST) {
             self.counts.stray_reset += 1;
             return None;
@@ -84,11 +84,7 @@ impl FlowTable {
             // Begun before us: the lower port is taken for the service's.
             let reversed = tcp.source_port < tcp.destination_port;
             (opening.reversed, opening.picked_up) = (reversed, true);
-            opening.connection = if reversed || tcp.payload_length > 0 {
-                Connection::picked_up(tcp)
-            } else {
-                Connection::picked_up_at_bare_ack(tcp)
-            };
+            opening.begin = if reversed || tcp.payload_length > 0 { Begin::Middle } else { Begin::BareAck };
         }
         let from_initiator = !opening.reversed;
         let slot = self.open(opening, ticket, header, flags, sink)?;

@@ -71,13 +71,14 @@ impl Store {
     }
 
     #[inline]
-    pub(super) fn insert(&mut self, tag: Tag, key: FlowKey, flow: Flow, lane: usize) -> Slot {
+    /// A place for a new flow; what is in it is of one that is gone.
+    pub(super) fn insert(&mut self, tag: Tag, key: FlowKey, lane: usize) -> Option<(Slot, &mut Flow)> {
         let slot = self.keys.insert_tagged(tag, key, (), lane);
-        match self.flows.get_mut(slot.number() as usize) {
-            Some(place) => *place = flow,
-            None => self.flows.push(flow),
+        let at = slot.number() as usize;
+        if at == self.flows.len() {
+            self.flows.push(Flow::default());
         }
-        slot
+        self.flows.get_mut(at).map(|flow| (slot, flow))
     }
 
     pub(super) fn move_to(&mut self, slot: Slot, lane: usize) {
