@@ -11,6 +11,8 @@ const MAX_OPTIONS: usize = 128;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Dhcp {
     pub transaction: u32,
+    /// By its operation code; else a request.
+    pub is_reply: bool,
     /// Option 53: 1 DISCOVER, 2 OFFER, 3 REQUEST, 4 DECLINE, 5 ACK, 6 NAK, 7 RELEASE, 8 INFORM.
     pub kind: u8,
     pub client: [u8; 6],
@@ -18,7 +20,10 @@ pub struct Dhcp {
     pub client_address: Option<Ipv4Addr>,
     pub assigned: Option<Ipv4Addr>,
     pub requested: Option<Ipv4Addr>,
+    /// Which server the message is from or for (option 54).
     pub server: Option<Ipv4Addr>,
+    /// Where the client finds what it boots next (`siaddr`): often another host than the server.
+    pub next_server: Option<Ipv4Addr>,
     pub relay: Option<Ipv4Addr>,
     /// What clients are told to use; a rogue server says itself.
     pub router: Option<Ipv4Addr>,
@@ -57,13 +62,13 @@ pub(super) fn message(bytes: &[u8]) -> Result<Dhcp, Anomaly> {
 fn read(bytes: &[u8]) -> Option<Dhcp> {
     let mut reader = Reader::new(bytes);
     // Operation, hardware type and address length, hops.
-    let [1 | 2, 1, 6, _] = reader.array()? else { return None };
-    let mut dhcp = Dhcp { transaction: reader.u32()?, ..Dhcp::default() };
+    let [operation @ (1 | 2), 1, 6, _] = reader.array()? else { return None };
+    let mut dhcp = Dhcp { transaction: reader.u32()?, is_reply: operation == 2, ..Dhcp::default() };
     reader.u32()?;
     let known = |address: [u8; 4]| Some(Ipv4Addr::from(address)).filter(|address| !address.is_unspecified());
     dhcp.client_address = known(reader.array()?);
     dhcp.assigned = known(reader.array()?);
-    reader.u32()?;
+    dhcp.next_server = known(reader.array()?);
     dhcp.relay = known(reader.array()?);
     dhcp.client = reader.array()?;
     reader.take(10 + 64 + 128)?;
@@ -100,6 +105,8 @@ mod tests {
 
     pub(crate) fn request() -> Vec<u8> {
         let mut bytes = vec![1, 1, 6, 0, 0, 0, 0x3d, 0x1e];
+        bytes.resize(20, 0);
+        bytes.extend([192, 168, 0, 2]);
         bytes.resize(28, 0);
         bytes.extend([0, 11, 0x82, 1, 0xfc, 0x42]);
         bytes.resize(FIXED, 0);
@@ -118,6 +125,7 @@ mod tests {
         );
         assert_eq!(dhcp.requested, Some(Ipv4Addr::new(192, 168, 0, 10)));
         assert_eq!(dhcp.server, Some(Ipv4Addr::new(192, 168, 0, 1)));
+        assert_eq!((dhcp.next_server, dhcp.is_reply), (Some(Ipv4Addr::new(192, 168, 0, 2)), false));
         assert_eq!((dhcp.assigned, dhcp.host_name.bytes()), (None, &b"a\xffb\n"[..]));
         assert!(looks_like_dhcp(&request()));
     }

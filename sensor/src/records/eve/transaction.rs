@@ -58,6 +58,11 @@ fn text(text: &Text) -> Option<String> {
     (!text.is_empty()).then(|| text.to_text())
 }
 
+/// The same of a part of one.
+fn shown(bytes: &[u8]) -> Option<String> {
+    text(&Text::new(bytes, usize::MAX))
+}
+
 fn names(names: impl Iterator<Item = &'static str>) -> Option<Vec<&'static str>> {
     let names: Vec<_> = names.collect();
     (!names.is_empty()).then_some(names)
@@ -65,10 +70,15 @@ fn names(names: impl Iterator<Item = &'static str>) -> Option<Vec<&'static str>>
 
 fn http_fields(http: &Http) -> Value {
     let mut fields = json!({});
-    insert(&mut fields, "hostname", text(&http.host));
+    let (host, port) = host_and_port(http.host.bytes());
+    insert(&mut fields, "hostname", shown(host));
+    insert(&mut fields, "http_port", port);
     insert(&mut fields, "url", text(&http.target));
     insert(&mut fields, "http_user_agent", text(&http.user_agent));
-    insert(&mut fields, "http_content_type", text(&http.response_content_type));
+    // Without its parameters, as Suricata has it.
+    let media_type =
+        http.response_content_type.bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+    insert(&mut fields, "http_content_type", shown(media_type.trim_ascii_end()));
     insert(&mut fields, "http_method", text(&http.method));
     insert(&mut fields, "protocol", Some(format!("HTTP/{}.{}", http.version.0, http.version.1)));
     insert(&mut fields, "status", http.status);
@@ -82,15 +92,27 @@ fn http_fields(http: &Http) -> Value {
     event
 }
 
+/// A Host header in two (RFC 9110 section 7.2). What is behind the last colon of anything else than `HOST:PORT` or
+/// `[ADDRESS]:PORT` stays with the host: nothing that was sent is to be lost.
+fn host_and_port(host: &[u8]) -> (&[u8], Option<u16>) {
+    let Some(colon) = host.iter().rposition(|byte| *byte == b':') else { return (host, None) };
+    let (name, port) = host.split_at_checked(colon).unwrap_or_default();
+    let digits = port.get(1..).filter(|port| port.iter().all(u8::is_ascii_digit)).unwrap_or_default();
+    let port = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
+    let is_name = !name.contains(&b':') || name.starts_with(b"[") && name.ends_with(b"]");
+    if port.is_some() && is_name { (name, port) } else { (host, None) }
+}
+
 fn dns_fields(dns: &Dns) -> Value {
-    let mut fields =
-        json!({ "version": 2, "type": if dns.is_response { "answer" } else { "query" }, "id": dns.id });
+    let mut fields = json!({ "type": if dns.is_response { "answer" } else { "query" }, "id": dns.id });
     if let Some(question) = &dns.question {
         insert(&mut fields, "rrname", Some(question.name.text.to_text()));
         insert(&mut fields, "rrtype", Some(record_type(question.kind)));
     }
     insert(&mut fields, "opcode", Some(dns.opcode));
     if dns.is_response {
+        // Suricata 7 tells the format's version of answers alone: it is these that had another.
+        insert(&mut fields, "version", Some(2));
         let set = [
             (dns.authoritative, "aa"),
             (dns.truncated, "tc"),
@@ -198,8 +220,8 @@ fn ssh_fields(ssh: &Ssh) -> Value {
         (!banner.is_empty()).then(|| {
             let version = banner.bytes().strip_prefix(b"SSH-").unwrap_or_default();
             let version = version.split(|byte| *byte == b'-').next().unwrap_or_default();
-            let shown = |bytes| Text::new(bytes, usize::MAX).to_text();
-            json!({ "proto_version": shown(version), "software_version": shown(Ssh::software(banner)) })
+            let part = |bytes| Text::new(bytes, usize::MAX).to_text();
+            json!({ "proto_version": part(version), "software_version": part(Ssh::software(banner)) })
         })
     };
     let mut fields = json!({});
@@ -213,26 +235,27 @@ fn hardware(address: [u8; 6]) -> String {
 }
 
 fn dhcp_fields(dhcp: &Dhcp) -> Value {
-    // Even kinds but DECLINE and INFORM, and NAK, are a server's (RFC 2131).
-    let is_reply = matches!(dhcp.kind, 2 | 5 | 6);
     let mut fields = json!({
-        "type": if is_reply { "reply" } else { "request" },
+        "type": if dhcp.is_reply { "reply" } else { "request" },
         "id": dhcp.transaction,
         "client_mac": hardware(dhcp.client),
         "dhcp_type": dhcp.kind_name(),
     });
-    let shown = |address: Option<std::net::Ipv4Addr>| address.map(|address| address.to_string());
-    insert(&mut fields, "client_ip", shown(dhcp.client_address));
-    insert(&mut fields, "assigned_ip", shown(dhcp.assigned));
-    insert(&mut fields, "requested_ip", shown(dhcp.requested));
-    insert(&mut fields, "next_server_ip", shown(dhcp.server));
-    insert(&mut fields, "relay_ip", shown(dhcp.relay));
+    let text_of = |address: Option<std::net::Ipv4Addr>| address.map(|address| address.to_string());
+    insert(&mut fields, "client_ip", text_of(dhcp.client_address));
+    insert(&mut fields, "assigned_ip", text_of(dhcp.assigned));
+    insert(&mut fields, "requested_ip", text_of(dhcp.requested));
+    insert(&mut fields, "next_server_ip", text_of(dhcp.next_server));
+    insert(&mut fields, "relay_ip", text_of(dhcp.relay));
     insert(&mut fields, "routers", dhcp.router.map(|address| vec![address.to_string()]));
     insert(&mut fields, "dns_servers", dhcp.resolver.map(|address| vec![address.to_string()]));
     insert(&mut fields, "lease_time", dhcp.lease_seconds);
     insert(&mut fields, "hostname", text(&dhcp.host_name));
     insert(&mut fields, "vendor_class_identifier", text(&dhcp.vendor_class));
-    json!({ "dhcp": fields })
+    let mut event = json!({ "dhcp": fields });
+    let server = text_of(dhcp.server).map(|server| json!({ "server": server }));
+    insert(&mut event, "netguard", server);
+    event
 }
 
 fn arp_fields(arp: &Arp) -> Value {
