@@ -285,4 +285,47 @@ mod tests {
         memory.release(1);
         assert_eq!(memory.block(1), None);
     }
+
+    /// The mapping as the kernel has it, beside ours.
+    struct Kernels(NonNull<u8>);
+    // SAFETY: it only reaches blocks whose status says that they are the kernel's.
+    unsafe impl Send for Kernels {}
+
+    impl Kernels {
+        /// Fills the block at `index`, as soon as it is given back, with the number of the round.
+        fn fill(&self, index: usize, round: u8) {
+            // SAFETY: the mapping has three blocks of a page and outlives the thread that has this.
+            let block = unsafe { self.0.add(index % 3 * 4096) };
+            // SAFETY: as in `Memory::status`.
+            let status = unsafe { AtomicU32::from_ptr(block.add(STATUS_OFFSET).cast().as_ptr()) };
+            while status.load(Ordering::Acquire) != KERNELS {
+                std::thread::yield_now();
+            }
+            // SAFETY: within the block, which nobody reads while it is the kernel's.
+            unsafe { block.add(48).write_bytes(round, 64) };
+            status.store(OURS, Ordering::Release);
+        }
+    }
+
+    /// Under Miri, which knows of every byte what happened before what, this shows that handing over and giving back
+    /// order all reads and writes of a block.
+    #[test]
+    fn a_block_is_read_whole_while_others_are_written() {
+        const BLOCKS: u8 = 12;
+        let mut memory = memory();
+        let kernels = Kernels(memory.start);
+        std::thread::scope(|scope| {
+            scope.spawn(move || (0..BLOCKS).for_each(|round| kernels.fill(usize::from(round), round)));
+            for round in 0..BLOCKS {
+                let block = loop {
+                    match memory.block(usize::from(round)) {
+                        Some(block) => break block,
+                        None => std::thread::yield_now(),
+                    }
+                };
+                assert_eq!(block[48..112], [round; 64]);
+                memory.release(usize::from(round));
+            }
+        });
+    }
 }
