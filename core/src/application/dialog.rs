@@ -2,6 +2,8 @@ use super::{
     Text,
     lines::{Line, Lines},
     login::MAX_USER,
+    parser::{Next, Out, Parser, Read},
+    tls::TlsParser,
 };
 use base64::{
     Engine,
@@ -21,30 +23,68 @@ pub(super) struct Dialog {
 
 impl Dialog {
     /// Gives each line that is there to `each`, which says whether to go on; says how many bytes were taken.
-    pub(super) fn each<'a>(
+    fn each<'a>(
         &mut self,
         from_initiator: bool,
         data: &'a [u8],
         mut each: impl FnMut(Line<'a>) -> bool,
-    ) -> (usize, bool) {
+    ) -> usize {
         let lines = if from_initiator { &mut self.client } else { &mut self.server };
         let mut at = 0;
         loop {
             match lines.next(data.get(at..).unwrap_or_default()) {
-                Err(passed) => return (at + passed, true),
+                Err(passed) => return at + passed,
                 Ok(line) => {
                     at += line.consumed;
                     if !each(line) {
-                        return (at, false);
+                        return at;
                     }
                 }
             }
         }
     }
 
-    pub(super) fn gap(&mut self, from_initiator: bool) {
+    fn gap(&mut self, from_initiator: bool) {
         if from_initiator { self.client.resume() } else { self.server.resume() }
     }
+}
+
+/// A protocol that speaks in lines both ways until one side asks for TLS and the other grants it.
+pub(super) trait LineProtocol {
+    fn dialog(&mut self) -> &mut Dialog;
+
+    fn client(&mut self, line: &[u8]);
+
+    fn server(&mut self, line: &[u8], out: &mut Out<'_>);
+
+    /// Whether what comes behind the last line is TLS.
+    fn switches(&self) -> bool;
+
+    fn read(&mut self, from_initiator: bool, data: &[u8], out: &mut Out<'_>) -> Read {
+        let mut dialog = std::mem::take(self.dialog());
+        let consumed = dialog.each(from_initiator, data, |line| {
+            if from_initiator {
+                self.client(line.text);
+            } else {
+                self.server(line.text, out);
+            }
+            !self.switches()
+        });
+        *self.dialog() = dialog;
+        match self.switches() {
+            true => Read::becomes(consumed, Parser::Tls(TlsParser::new())),
+            false => Read::more(consumed),
+        }
+    }
+
+    /// The rest of the line that the gap is in is passed over.
+    fn gap(&mut self, from_initiator: bool, _: &[u8], _: &mut Out<'_>) -> Next {
+        self.dialog().gap(from_initiator);
+        Next::More(0)
+    }
+
+    /// What is not answered by then is told by nobody.
+    fn end(&mut self, _: &mut Out<'_>) {}
 }
 
 /// Whether a line begins with a word, in any case, and what follows it.

@@ -2,9 +2,8 @@
 
 use super::{
     Service, Text,
-    dialog::{Dialog, command, reply, user},
-    parser::{Next, Out, Parser, Read},
-    tls::TlsParser,
+    dialog::{Dialog, LineProtocol, command, reply, user},
+    parser::Out,
 };
 
 #[derive(Debug, Default)]
@@ -19,46 +18,36 @@ pub(super) struct Ftp {
     switch: bool,
 }
 
-impl Ftp {
-    pub(super) fn read(&mut self, from_initiator: bool, data: &[u8], out: &mut Out<'_>) -> Read {
-        let Self { dialog, user: name, named, asked, wants_tls, switch } = self;
-        let (consumed, _) = dialog.each(from_initiator, data, |line| {
-            if from_initiator {
-                if let Some(given) = command(line.text, "USER") {
-                    (*name, *named) = (user(given), true);
-                } else if command(line.text, "PASS").is_some() {
-                    *asked = true;
-                } else if command(line.text, "AUTH").is_some() {
-                    *wants_tls = true;
-                }
-                return true;
-            }
-            match reply(line.text) {
-                Some(234) if *wants_tls => {
-                    *switch = true;
-                    return false;
-                }
-                // Logged in; 232 with a security exchange.
-                Some(code @ (230 | 232 | 530 | 430 | 421)) if *asked || *named => {
-                    (*asked, *named) = (false, false);
-                    out.login(Service::Ftp, name, code < 400);
-                }
-                // Asks for the password, which may be on its way.
-                Some(331 | 332) => *named = false,
-                _ => {}
-            }
-            true
-        });
-        match self.switch {
-            true => Read::becomes(consumed, Parser::Tls(TlsParser::new())),
-            false => Read::more(consumed),
+impl LineProtocol for Ftp {
+    fn dialog(&mut self) -> &mut Dialog {
+        &mut self.dialog
+    }
+
+    fn switches(&self) -> bool {
+        self.switch
+    }
+
+    fn client(&mut self, line: &[u8]) {
+        if let Some(name) = command(line, "USER") {
+            (self.user, self.named) = (user(name), true);
+        } else if command(line, "PASS").is_some() {
+            self.asked = true;
+        } else if command(line, "AUTH").is_some() {
+            self.wants_tls = true;
         }
     }
 
-    pub(super) fn gap(&mut self, from_initiator: bool, _: &[u8], _: &mut Out<'_>) -> Next {
-        self.dialog.gap(from_initiator);
-        Next::More(0)
+    fn server(&mut self, line: &[u8], out: &mut Out<'_>) {
+        match reply(line) {
+            Some(234) if self.wants_tls => self.switch = true,
+            // Logged in; 232 with a security exchange.
+            Some(code @ (230 | 232 | 530 | 430 | 421)) if self.asked || self.named => {
+                (self.asked, self.named) = (false, false);
+                out.login(Service::Ftp, &self.user, code < 400);
+            }
+            // Asks for the password, which may be on its way.
+            Some(331 | 332) => self.named = false,
+            _ => {}
+        }
     }
-
-    pub(super) fn end(&mut self, _: &mut Out<'_>) {}
 }

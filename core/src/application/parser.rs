@@ -2,9 +2,9 @@
 //! then. They keep nothing that they were given but bounded fields.
 
 use super::{
-    Anomaly, Application, ApplicationCounts, Fields, Login, Service, Text, Transaction, dns::DnsStream,
-    ftp::Ftp, http::HttpParser, identify::Identify, imap::Imap, mysql::Mysql, pop3::Pop3, smtp::Smtp,
-    ssh::SshParser, telnet::Telnet, tls::TlsParser,
+    Anomaly, Application, ApplicationCounts, Fields, Login, Service, Text, Transaction, dialog::LineProtocol,
+    dns::DnsStream, ftp::Ftp, http::HttpParser, identify::Identify, imap::Imap, mysql::Mysql, pop3::Pop3,
+    smtp::Smtp, ssh::SshParser, telnet::Telnet, tls::TlsParser,
 };
 use crate::{flow::FlowId, packet::Tuple, time::Timestamp};
 

@@ -2,10 +2,9 @@
 
 use super::{
     Service, Text,
-    dialog::{Dialog, command, encoded_user, plain_user, user},
+    dialog::{Dialog, LineProtocol, command, encoded_user, plain_user, user},
     lines::word,
-    parser::{Next, Out, Parser, Read},
-    tls::TlsParser,
+    parser::Out,
 };
 
 /// What the next answer of the server is about.
@@ -28,22 +27,13 @@ pub(super) struct Pop3 {
     switch: bool,
 }
 
-impl Pop3 {
-    pub(super) fn read(&mut self, from_initiator: bool, data: &[u8], out: &mut Out<'_>) -> Read {
-        let mut dialog = std::mem::take(&mut self.dialog);
-        let (consumed, _) = dialog.each(from_initiator, data, |line| {
-            if from_initiator {
-                self.client(line.text)
-            } else {
-                self.server(line.text, out)
-            }
-            !self.switch
-        });
-        self.dialog = dialog;
-        match self.switch {
-            true => Read::becomes(consumed, Parser::Tls(TlsParser::new())),
-            false => Read::more(consumed),
-        }
+impl LineProtocol for Pop3 {
+    fn dialog(&mut self) -> &mut Dialog {
+        &mut self.dialog
+    }
+
+    fn switches(&self) -> bool {
+        self.switch
     }
 
     fn client(&mut self, line: &[u8]) {
@@ -84,11 +74,4 @@ impl Pop3 {
             Asked::Other => {}
         }
     }
-
-    pub(super) fn gap(&mut self, from_initiator: bool, _: &[u8], _: &mut Out<'_>) -> Next {
-        self.dialog.gap(from_initiator);
-        Next::More(0)
-    }
-
-    pub(super) fn end(&mut self, _: &mut Out<'_>) {}
 }

@@ -2,10 +2,9 @@
 
 use super::{
     Service, Text,
-    dialog::{Dialog, command, encoded_user, plain_user, reply, user},
+    dialog::{Dialog, LineProtocol, command, encoded_user, plain_user, reply, user},
     lines::word,
-    parser::{Next, Out, Parser, Read},
-    tls::TlsParser,
+    parser::Out,
 };
 
 /// What a client's next line is.
@@ -34,22 +33,13 @@ pub(super) struct Smtp {
     switch: bool,
 }
 
-impl Smtp {
-    pub(super) fn read(&mut self, from_initiator: bool, data: &[u8], out: &mut Out<'_>) -> Read {
-        let mut dialog = std::mem::take(&mut self.dialog);
-        let (consumed, _) = dialog.each(from_initiator, data, |line| {
-            if from_initiator {
-                self.client(line.text)
-            } else {
-                self.server(line.text, out)
-            }
-            !self.switch
-        });
-        self.dialog = dialog;
-        match self.switch {
-            true => Read::becomes(consumed, Parser::Tls(TlsParser::new())),
-            false => Read::more(consumed),
-        }
+impl LineProtocol for Smtp {
+    fn dialog(&mut self) -> &mut Dialog {
+        &mut self.dialog
+    }
+
+    fn switches(&self) -> bool {
+        self.switch
     }
 
     fn client(&mut self, line: &[u8]) {
@@ -76,6 +66,26 @@ impl Smtp {
         }
     }
 
+    fn server(&mut self, line: &[u8], out: &mut Out<'_>) {
+        match reply(line) {
+            Some(235) if std::mem::take(&mut self.asked) => out.login(Service::Smtp, &self.user, true),
+            // 535 refused; 534 too weak; 454 and 432 not now; 5xx otherwise is no answer about credentials.
+            Some(535 | 534) if std::mem::take(&mut self.asked) => {
+                self.expect = Expect::Command;
+                out.login(Service::Smtp, &self.user, false);
+            }
+            Some(400..=599) => {
+                (self.asked, self.expect, self.wants_tls) = (false, Expect::Command, false);
+                self.wants_mail = false;
+            }
+            Some(220) if self.wants_tls => self.switch = true,
+            Some(354) if std::mem::take(&mut self.wants_mail) => self.in_mail = true,
+            _ => {}
+        }
+    }
+}
+
+impl Smtp {
     fn auth(&mut self, how: &[u8]) {
         let (mechanism, initial) = word(how);
         (self.asked, self.user) = (true, Text::default());
@@ -99,29 +109,4 @@ impl Smtp {
             self.user = user(b"");
         }
     }
-
-    fn server(&mut self, line: &[u8], out: &mut Out<'_>) {
-        match reply(line) {
-            Some(235) if std::mem::take(&mut self.asked) => out.login(Service::Smtp, &self.user, true),
-            // 535 refused; 534 too weak; 454 and 432 not now; 5xx otherwise is no answer about credentials.
-            Some(535 | 534) if std::mem::take(&mut self.asked) => {
-                self.expect = Expect::Command;
-                out.login(Service::Smtp, &self.user, false);
-            }
-            Some(400..=599) => {
-                (self.asked, self.expect, self.wants_tls) = (false, Expect::Command, false);
-                self.wants_mail = false;
-            }
-            Some(220) if self.wants_tls => self.switch = true,
-            Some(354) if std::mem::take(&mut self.wants_mail) => self.in_mail = true,
-            _ => {}
-        }
-    }
-
-    pub(super) fn gap(&mut self, from_initiator: bool, _: &[u8], _: &mut Out<'_>) -> Next {
-        self.dialog.gap(from_initiator);
-        Next::More(0)
-    }
-
-    pub(super) fn end(&mut self, _: &mut Out<'_>) {}
 }
