@@ -3,15 +3,18 @@
 //! Invariants: it never waits for the network or a lock; when the uplink cannot take a cut, the cut is kept and merged
 //! with the next one, and what had to go is counted. It sleeps while nothing comes and nothing is due.
 
+mod intake;
+mod losing;
 mod telling;
+mod watched;
+
+pub(super) use watched::Watched;
 
 use super::{
-    BATCH, Frame, FrameSource as _,
     clock::now,
     duplicates::Duplicates,
     live::{LiveError, LiveSource},
-    loss::{Blind, LossWatch},
-    metrics::{CaptureMetrics, InterfaceLabel},
+    metrics::CaptureMetrics,
     threads::Recording,
     wake::Wake,
 };
@@ -34,21 +37,14 @@ use std::{
     },
     time::Duration,
 };
-use telling::add;
 use tokio::sync::mpsc;
 
 /// Subjects that wait for a slow uplink; more are dropped and counted. Few enough to be searched through.
 const MAX_PENDING: usize = 1024;
-/// Batches taken of one interface before the others have their turn: about a block.
-const TURN: usize = 8;
 /// The longest sleep. Commands and the end wake it, so this is only for what nobody thought of.
 const SLEEP: Duration = Duration::from_secs(5);
-/// Batches taken of a ring that another one replaces: the most that the largest holds, at the least a frame takes.
-const MAX_REST: usize = (64 << 20) / 128 / BATCH;
 /// Ended flows that wait to be recorded: 2 MiB, some milliseconds of a flood. One batch of frames may add its own.
 const MAX_FLOW_EVENTS: usize = 8_192;
-/// Marks the id of a ring that is being replaced.
-const RETIRED: u32 = 1 << 31;
 /// How often it is looked whether a loss is over while nothing comes.
 const SETTLE_EVERY: Duration = Duration::from_secs(1);
 
@@ -69,42 +65,6 @@ pub(super) enum Report {
     Gone { id: u32, error: LiveError },
     /// No longer read: closing it takes longer than frames may wait.
     Done(Box<LiveSource>),
-}
-
-/// An interface of which frames are taken.
-#[derive(Debug)]
-pub(super) struct Watched {
-    /// The same for all rings of an interface; never that of another one.
-    pub(super) id: u32,
-    label: InterfaceLabel,
-    /// By its name, not by a pattern.
-    is_named: bool,
-    source: LiveSource,
-    /// What the open source dropped so far.
-    kernel_dropped: u64,
-    watch: LossWatch,
-    is_blind: bool,
-    /// Frames and bytes that the metrics do not know of.
-    frames: u64,
-    bytes: u64,
-    is_ready: bool,
-}
-
-impl Watched {
-    pub(super) fn new(id: u32, name: &str, is_named: bool, source: LiveSource) -> Self {
-        Self {
-            id,
-            label: InterfaceLabel { interface: name.to_owned() },
-            is_named,
-            source,
-            kernel_dropped: 0,
-            watch: LossWatch::default(),
-            is_blind: false,
-            frames: 0,
-            bytes: 0,
-            is_ready: true,
-        }
-    }
 }
 
 /// What a worker shares with the rest of the capture.
@@ -256,64 +216,6 @@ impl Worker {
         failed.into_iter().for_each(|(id, error)| self.lose(id, error));
     }
 
-    /// Takes frames of another interface, or of the same by another ring.
-    fn watch(&mut self, new: Watched) {
-        let Some(known) = self.watched.iter_mut().find(|known| known.id == new.id) else {
-            return self.watched.push(new);
-        };
-        let mut old = std::mem::replace(&mut known.source, new.source);
-        let kernel_dropped = std::mem::take(&mut known.kernel_dropped);
-        // What both rings have counts once, by the marked id.
-        let mut intake = Intake { pipeline: &mut self.pipeline, repeated: &mut self.repeated };
-        let id = known.id | RETIRED;
-        let mut take = |batch: &[Frame<'_>]| {
-            known.frames += batch.len() as u64;
-            known.bytes += lengths(batch);
-            intake.take(batch, Some((&mut self.duplicates, id)));
-        };
-        // At most a ring full: what comes later is the other ring's.
-        for _ in 0..MAX_REST {
-            if !matches!(old.next_ready(&mut take), Ok(true)) {
-                break;
-            }
-        }
-        self.give_up(old, kernel_dropped);
-    }
-
-    /// Takes what is there, each interface its turn. Whether anything was.
-    fn read(&mut self) -> bool {
-        let mut intake = Intake { pipeline: &mut self.pipeline, repeated: &mut self.repeated };
-        // A host with one watched interface sees every packet once, but for its loopback.
-        let is_only = self.watched.len() == 1;
-        let (mut came, mut failed) = (false, Vec::new());
-        for watched in &mut self.watched {
-            if !std::mem::take(&mut watched.is_ready) {
-                continue;
-            }
-            let Watched { id, source, frames, bytes, is_ready, .. } = watched;
-            let mut take = |batch: &[Frame<'_>]| {
-                *frames += batch.len() as u64;
-                *bytes += lengths(batch);
-                intake.take(batch, (!is_only).then_some((&mut self.duplicates, *id)));
-            };
-            for turn in 1..=TURN {
-                match source.next_ready(&mut take) {
-                    Ok(true) => {
-                        came = true;
-                        *is_ready = turn == TURN;
-                    }
-                    Ok(false) => break,
-                    Err(error) => {
-                        failed.push((*id, error));
-                        break;
-                    }
-                }
-            }
-        }
-        failed.into_iter().for_each(|(id, error)| self.lose(id, error));
-        came
-    }
-
     /// Everything that is due every [`FLUSH_INTERVAL`] while something happens.
     fn on_time(&mut self, at: Timestamp) {
         self.note_drops(at);
@@ -327,112 +229,6 @@ impl Worker {
         if self.watched.iter().any(|watched| watched.is_blind || !watched.watch.is_settled()) {
             let settle = at.saturating_add(SETTLE_EVERY);
             self.flush_at = Some(self.flush_at.map_or(settle, |due| due.min(settle)));
-        }
-    }
-
-    fn lose(&mut self, id: u32, error: LiveError) {
-        self.forget(id);
-        self.report(Report::Gone { id, error });
-    }
-
-    fn report(&self, report: Report) {
-        // The supervisor goes only when everybody does.
-        let _ = self.connections.reports.send(report);
-        self.connections.wake_supervisor.wake();
-    }
-
-    /// What was dropped since the last look is counted.
-    fn give_up(&mut self, mut source: LiveSource, known: u64) {
-        let lost = source.dropped().unwrap_or(0).saturating_sub(known);
-        self.lost(lost);
-        self.report(Report::Done(Box::new(source)));
-    }
-
-    fn forget(&mut self, id: u32) {
-        let Some(at) = self.watched.iter().position(|watched| watched.id == id) else { return };
-        let mut watched = self.watched.swap_remove(at);
-        self.connections.metrics.count(&mut watched);
-        if !watched.is_named {
-            self.connections.metrics.forget(&watched.label);
-        } else if watched.is_blind {
-            self.connections.metrics.blind.get_or_create(&watched.label).set(0);
-        }
-        self.give_up(watched.source, watched.kernel_dropped);
-    }
-
-    fn lost(&mut self, count: u64) {
-        if count > 0 {
-            self.connections.metrics.dropped.count_many("capture", "kernel", count);
-            add(&mut self.losses, "capture.kernel", count);
-        }
-    }
-
-    /// Counts what came and what the kernel dropped, and says so when it is too much.
-    fn note_drops(&mut self, at: Timestamp) {
-        let mut all_lost = 0;
-        for watched in &mut self.watched {
-            if watched.frames == 0 && watched.watch.is_settled() && !watched.is_blind {
-                // Nothing is dropped where nothing comes.
-                continue;
-            }
-            let total = watched.source.dropped().unwrap_or(0);
-            let lost = total.saturating_sub(watched.kernel_dropped);
-            watched.kernel_dropped = total;
-            all_lost += lost;
-            let verdict = watched.watch.note(at, watched.frames, lost);
-            self.connections.metrics.count(watched);
-            let Some(verdict) = verdict else { continue };
-            watched.is_blind = verdict.is_some();
-            self.connections.metrics.blind.get_or_create(&watched.label).set(i64::from(watched.is_blind));
-            if let Some(Blind { lost, of }) = verdict {
-                tracing::warn!(
-                    interface = %watched.label.interface,
-                    lost,
-                    of,
-                    "the kernel drops frames faster than they are read: raise `capture.workers` or `capture.ring_mib`"
-                );
-            }
-        }
-        self.lost(all_lost);
-    }
-}
-
-/// Where frames go.
-struct Intake<'a> {
-    pipeline: &'a mut Pipeline,
-    repeated: &'a mut u64,
-}
-
-impl Intake<'_> {
-    /// Takes frames in, without those that another interface has shown, where there are others.
-    fn take(&mut self, batch: &[Frame<'_>], others: Option<(&mut Duplicates, u32)>) {
-        let Some((duplicates, id)) = others else {
-            return self.pipeline.push_all(batch.iter().copied());
-        };
-        let mut new = [None; BATCH];
-        let mut count = 0;
-        let unseen = batch.iter().filter(|frame| !duplicates.is_repeated(frame, id));
-        for (slot, frame) in new.iter_mut().zip(unseen) {
-            *slot = Some(frame);
-            count += 1;
-        }
-        *self.repeated += (batch.len() - count) as u64;
-        self.pipeline.push_all(new.iter().flatten().copied().copied());
-    }
-}
-
-/// Bytes on the wire.
-fn lengths(batch: &[Frame<'_>]) -> u64 {
-    batch.iter().map(|frame| u64::from(frame.wire_length)).sum()
-}
-
-impl CaptureMetrics {
-    /// Counts what came of an interface since this was last done.
-    fn count(&self, watched: &mut Watched) {
-        let frames = std::mem::take(&mut watched.frames);
-        if frames > 0 {
-            self.frames.get_or_create(&watched.label).inc_by(frames);
-            self.bytes.get_or_create(&watched.label).inc_by(std::mem::take(&mut watched.bytes));
         }
     }
 }
