@@ -1,31 +1,19 @@
-use super::{Retained, summaries::Outbox};
+mod cut;
+
+pub use cut::Cut;
+
+use super::{Retained, UplinkMetrics, summaries::Outbox};
 use crate::capture::{WatchedInterfaces, now};
 use anyhow::Context as _;
-use netguard_core::{conversations::Window, evidence, net::Prefix, time::Timestamp};
+use netguard_core::net::Prefix;
 use netguard_daemon::{
-    backoff::Backoff,
-    client::Endpoints,
-    drain::Drain,
-    identity::Identity,
-    metrics::{
-        Dropped,
-        prometheus_client::{
-            metrics::{counter::Counter, gauge::Gauge},
-            registry::Registry,
-        },
-    },
-    telemetry::traceparent_of,
+    backoff::Backoff, client::Endpoints, drain::Drain, identity::Identity, metrics::Dropped,
 };
 use netguard_proto::v1::{
-    EvidenceBatch, EvidenceRecord, SensorHello, SensorInstruction, SensorMessage, sensor_instruction,
-    sensor_message, sensor_service_client::SensorServiceClient,
+    SensorHello, SensorInstruction, SensorMessage, sensor_instruction, sensor_message,
+    sensor_service_client::SensorServiceClient,
 };
-use prost::Message as _;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
@@ -33,63 +21,12 @@ use tonic::Streaming;
 /// Batches between the uplink and the gRPC stream: enough to keep the connection busy, few enough that a stall is
 /// noticed at once.
 const OUTGOING: usize = 16;
-/// Losses alone are told no more often than this.
-const LOSSES_EVERY: Duration = Duration::from_secs(1);
-/// Most a batch holds, encoded: a quarter of the largest message, so that one record more never makes it too large.
-const BATCH_BYTES: usize = netguard_proto::MAX_MESSAGE_BYTES / 4;
 /// How often the networks named in the hello are compared with those the interfaces have.
 const NETWORKS_EVERY: Duration = Duration::from_secs(10);
 /// How often flow summaries are sent.
 const FLOWS_EVERY: Duration = Duration::from_secs(10);
 /// A connection that lived this long was a good one: the next attempt starts without waiting.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
-
-/// What a capture thread cut: evidence and losses since the last time.
-#[derive(Debug, Default)]
-pub struct Cut {
-    pub at: Timestamp,
-    pub records: Vec<evidence::EvidenceRecord>,
-    /// By "stage.reason".
-    pub losses: Vec<(&'static str, u64)>,
-    /// The capture thread.
-    pub from: usize,
-    /// What holds at this thread, by "stage.condition", as `capture.blind` or `flow.emergency`. All of it, with every cut.
-    pub conditions: Vec<&'static str>,
-    /// What flows added up to since the last time.
-    pub flows: Option<Window>,
-}
-
-/// Counters of the uplink.
-#[derive(Debug, Clone, Default)]
-pub struct UplinkMetrics {
-    batches: Counter,
-    again: Counter,
-    records: Counter,
-    flow_windows: Counter,
-    acknowledged: Gauge,
-    retained: Gauge,
-    connected: Gauge,
-}
-
-impl UplinkMetrics {
-    pub fn register(&self, registry: &mut Registry) {
-        registry.register("sensor_batches_sent", "Batches of evidence sent", self.batches.clone());
-        registry.register("sensor_batches_sent_again", "Batches sent more than once", self.again.clone());
-        registry.register(
-            "sensor_flow_windows_sent",
-            "Windows of flow summaries sent",
-            self.flow_windows.clone(),
-        );
-        registry.register("sensor_records_sent", "Evidence records sent", self.records.clone());
-        registry.register(
-            "sensor_acknowledged_sequence",
-            "Last acknowledged sequence",
-            self.acknowledged.clone(),
-        );
-        registry.register("sensor_retained_bytes", "Batches kept for sending again", self.retained.clone());
-        registry.register("sensor_connected", "Whether a coordinator is connected", self.connected.clone());
-    }
-}
 
 /// The task that talks to the coordinators.
 #[derive(Debug)]
@@ -278,47 +215,6 @@ impl Uplink {
         }
     }
 
-    /// Makes batches of what was cut. Losses without evidence wait for company for a second.
-    fn keep(&mut self, cut: Cut) {
-        for (name, count) in cut.losses {
-            let total = self.losses.entry(name.to_owned()).or_default();
-            *total = total.saturating_add(count);
-        }
-        if let Some(window) = cut.flows {
-            self.flows.add(window);
-        }
-        let told = self.holding();
-        self.conditions.insert(cut.from, cut.conditions);
-        let changed = told != self.holding();
-        let tell_losses = !self.losses.is_empty() && self.losses_told.elapsed() >= LOSSES_EVERY;
-        if cut.records.is_empty() && !tell_losses && !changed {
-            return;
-        }
-        self.losses_told = tokio::time::Instant::now();
-        for records in portions(cut.records.into_iter().map(Into::into)) {
-            let span = tracing::info_span!("sensor.batch", records = records.len());
-            let batch = EvidenceBatch {
-                cut_at: cut.at.as_micros(),
-                records,
-                traceparent: traceparent_of(&span),
-                losses: std::mem::take(&mut self.losses).into_iter().collect(),
-                ..EvidenceBatch::default()
-            };
-            let lost = self.retained.push(batch);
-            if lost > 0 {
-                self.dropped.count_many("uplink", "retained_full", lost);
-                *self.losses.entry("uplink.retained_full".into()).or_default() += lost;
-            }
-        }
-        self.metrics.retained.set(i64::try_from(self.retained.bytes()).unwrap_or(i64::MAX));
-    }
-
-    /// What holds at any of the threads.
-    fn holding(&self) -> Vec<String> {
-        let names: BTreeSet<_> = self.conditions.values().flatten().copied().collect();
-        names.into_iter().map(str::to_owned).collect()
-    }
-
     fn hello(&self, identity: &Identity) -> SensorHello {
         SensorHello {
             sensor_id: identity.spiffe.id.clone(),
@@ -327,44 +223,6 @@ impl Uplink {
             networks: self.networks.iter().copied().map(Into::into).collect(),
             interfaces: self.watched.borrow().interfaces.clone(),
             conditions: self.holding(),
-        }
-    }
-}
-
-/// The records in portions that fit a batch; one portion, empty, when there are none.
-fn portions(records: impl Iterator<Item = EvidenceRecord>) -> Vec<Vec<EvidenceRecord>> {
-    let mut portions = vec![Vec::new()];
-    let mut bytes = 0;
-    for record in records {
-        bytes += record.encoded_len();
-        if bytes > BATCH_BYTES
-            && let Some(last) = portions.last()
-            && !last.is_empty()
-        {
-            bytes = record.encoded_len();
-            portions.push(Vec::new());
-        }
-        if let Some(last) = portions.last_mut() {
-            last.push(record);
-        }
-    }
-    portions
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_batch_never_outgrows_a_message() {
-        let record = |bytes| EvidenceRecord { flows: vec!["x".repeat(bytes)], ..EvidenceRecord::default() };
-        assert_eq!(portions(std::iter::empty()), [Vec::new()]);
-        let portions = portions((0..5_000).map(|_| record(1_000)));
-        assert_eq!(portions.iter().map(Vec::len).sum::<usize>(), 5_000);
-        assert!(portions.len() > 4);
-        for records in portions {
-            let batch = EvidenceBatch { records, ..EvidenceBatch::default() };
-            assert!(batch.encoded_len() <= netguard_proto::MAX_MESSAGE_BYTES / 2);
         }
     }
 }
