@@ -1,5 +1,7 @@
 use super::*;
+use netguard_core::time::Timestamp;
 use netguard_proto::convert::Stopped;
+use netguard_proto::convert::{Drift, NotEffective, Probe};
 
 fn arriving(id: &str, address: &str) -> Arriving {
     Arriving { id: id.into(), address: address.into(), ..Arriving::default() }
