@@ -3,6 +3,7 @@
 mod budget;
 mod clock;
 mod duplicates;
+mod emergency;
 mod file;
 pub mod filter;
 mod filtered;

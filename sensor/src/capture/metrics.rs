@@ -1,5 +1,6 @@
 //! Counters of the capture threads.
 
+use super::emergency::AnyWorker;
 use netguard_daemon::metrics::{
     Dropped,
     prometheus_client::{
@@ -16,6 +17,8 @@ pub struct CaptureMetrics {
     pub(super) bytes: Family<InterfaceLabel, Counter>,
     /// Of all threads.
     pub(super) flows: Gauge,
+    /// 1 while the room for embryonic flows of any thread is being overrun.
+    pub(super) flow_emergency: AnyWorker,
     pub(super) opened: Counter,
     pub(super) closed: Counter,
     pub(super) reopened: Family<InterfaceLabel, Counter>,
@@ -42,6 +45,7 @@ impl CaptureMetrics {
             frames: Family::default(),
             bytes: Family::default(),
             flows: Gauge::default(),
+            flow_emergency: AnyWorker::default(),
             opened: Counter::default(),
             closed: Counter::default(),
             reopened: Family::default(),
@@ -57,6 +61,11 @@ impl CaptureMetrics {
         registry.register("sensor_frames", "Frames captured", self.frames.clone());
         registry.register("sensor_captured_bytes", "Bytes captured, as on the wire", self.bytes.clone());
         registry.register("sensor_flows", "Flows in the tables", self.flows.clone());
+        registry.register(
+            "sensor_flow_emergency",
+            "1 while half-open and one-way flows come faster than there is room for them: the condition flow.emergency",
+            self.flow_emergency.clone(),
+        );
         registry.register("sensor_interfaces_opened", "Interfaces opened", self.opened.clone());
         registry.register("sensor_interfaces_closed", "Interfaces closed, as they went", self.closed.clone());
         registry.register("sensor_interface_reopened", "Interfaces opened again", self.reopened.clone());

@@ -13,6 +13,7 @@ pub(super) use watched::Watched;
 use super::{
     clock::now,
     duplicates::Duplicates,
+    emergency::Emergency,
     live::{LiveError, LiveSource},
     metrics::CaptureMetrics,
     threads::Recording,
@@ -95,6 +96,7 @@ pub(super) struct Worker {
     repeated: u64,
     /// As last added to the gauge that all workers share.
     flows: i64,
+    emergency: Emergency,
     summaries: Option<Summaries>,
     pending: Vec<EvidenceRecord>,
     /// Losses the uplink has not been told of.
@@ -112,6 +114,7 @@ impl Worker {
         let own = OwnNetworks::Known(Own::default());
         Self {
             summaries: connections.summaries.then(|| Summaries::new(own, seed)),
+            emergency: Emergency::new(connections.metrics.flow_emergency.clone()),
             number,
             connections,
             pipeline,

@@ -8,6 +8,9 @@ use crate::{
 };
 use netguard_core::{evidence::EvidenceRecord, time::Timestamp};
 
+/// A pipeline's name for that the room for embryonic flows is being overrun.
+const EMERGENCY: &str = "flow.emergency";
+
 impl Worker {
     /// The end: flows that go on are recorded as far as they are known. Tries that still wait prove nothing.
     pub(super) fn record_the_rest(&mut self) {
@@ -53,6 +56,7 @@ impl Worker {
         let before = std::mem::replace(&mut self.flows, flows);
         let metrics = &self.connections.metrics;
         metrics.flows.inc_by(flows - before);
+        self.emergency.note(self.pipeline.conditions().contains(&EMERGENCY));
         let repeated = std::mem::take(&mut self.repeated);
         if repeated > 0 {
             metrics.dropped.count_many("capture", "repeated", repeated);
