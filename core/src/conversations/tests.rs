@@ -101,6 +101,42 @@ fn a_flood_of_invented_sources_takes_no_place_of_those_that_are_answered() {
 }
 
 #[test]
+fn a_window_filled_to_the_last_entry_adds_up_the_rest_without_addresses() {
+    let limits = ConversationLimits::default();
+    let ConversationLimits { max_answered, max_unanswered, max_standing } = limits;
+    let beyond = 1_000;
+    let source = |n: u32| [192, 0, (n >> 8 & 255) as u8, (n & 255) as u8];
+    let count = |room: usize| u32::try_from(room + beyond).unwrap();
+    let answered = (0..count(max_answered)).map(|n| ended(n, source(n), 443, (3, 4)));
+    let unanswered = (0..count(max_unanswered)).map(|n| ended(n, source(n), 22, (1, 0)));
+    let flows: Vec<_> = answered.chain(unanswered).collect();
+    let mut conversations = all(limits, &flows);
+    assert_eq!(
+        (conversations.entries.len(), conversations.answered),
+        (max_answered + max_unanswered, max_answered)
+    );
+    let window = conversations.take(Timestamp::from_secs(300), usize::MAX);
+    assert_eq!(window.conversations.len(), max_answered + max_unanswered);
+    assert_eq!((window.other.flows, window.other.packets_to_client), (2 * beyond as u64, 4 * beyond as u64));
+
+    // Of those that go on, whoever has no place is counted whole when it ended.
+    for (told, packets) in [(EndReason::Active, 10), (EndReason::Timeout, 25)] {
+        for n in 0..count(max_standing) {
+            conversations.add(&flow(n, source(n), 443, (packets, 1), told), None, &OwnNetworks::Any);
+        }
+        let window = conversations.take(Timestamp::from_secs(300), usize::MAX);
+        let packets: Vec<_> =
+            window.conversations.iter().map(|(_, totals)| totals.packets_to_server).collect();
+        let of = |packets_of: u64| packets.iter().filter(|packets| **packets == packets_of).count();
+        match told {
+            EndReason::Active => assert_eq!((of(10), packets.len()), (max_standing, max_standing)),
+            _ => assert_eq!((of(15), of(25), packets.len()), (max_standing, beyond, max_standing + beyond)),
+        }
+    }
+    assert!(conversations.standing.is_empty());
+}
+
+#[test]
 fn flows_between_others_are_nobodys_business() {
     let own = Own { networks: vec!["10.9.0.0/16".parse().unwrap()], ..Own::default() };
     let mut conversations = Conversations::new(ConversationLimits::default(), 7);
