@@ -1,8 +1,13 @@
 //! `netguard-sensor interfaces`: what can be watched on this host, how, and why not.
 
+mod offloads;
+
+pub use offloads::Offload;
+
 use crate::capture::{Interface, LiveError, LiveOptions, LiveSource, master};
 use clap::ValueEnum;
 use netguard_core::packet::LinkType;
+use offloads::Ethtool;
 use serde::Serialize;
 use std::io;
 
@@ -25,6 +30,8 @@ pub struct Listed {
     pub addresses: Vec<String>,
     /// `ring` or `portable`: how it would be captured. None: it cannot be.
     pub capture: Option<&'static str>,
+    /// Receive offloads that are on: what is done to frames before they are seen. None: the kernel does not say.
+    pub offloads: Option<Vec<Offload>>,
     /// What to know or to do before watching it.
     pub note: String,
 }
@@ -32,6 +39,7 @@ pub struct Listed {
 /// All interfaces of this network namespace, each opened for a moment to see whether it can be.
 #[must_use]
 pub fn list() -> Vec<Listed> {
+    let ethtool = Ethtool::open().ok();
     let mut listed: Vec<_> = pnet_datalink::interfaces()
         .into_iter()
         .map(|interface| {
@@ -39,7 +47,8 @@ pub fn list() -> Vec<Listed> {
                 let source = LiveSource::open(&interface.name, &LiveOptions::default(), &[], None)?;
                 Ok((found, source))
             });
-            Listed::of(&interface, opened)
+            let offloads = ethtool.as_ref().and_then(|ethtool| ethtool.offloads(interface.index).ok());
+            Listed::of(&interface, opened, offloads)
         })
         .collect();
     listed.sort_by(|one, other| one.name.cmp(&other.name));
@@ -50,6 +59,7 @@ impl Listed {
     fn of(
         interface: &pnet_datalink::NetworkInterface,
         opened: Result<(Interface, LiveSource), LiveError>,
+        offloads: Option<Vec<Offload>>,
     ) -> Self {
         let (capture, link, mut notes) = match opened {
             Ok((found, source)) => {
@@ -66,6 +76,19 @@ impl Listed {
         if is_loopback {
             notes.push("only what this host says to itself".to_owned());
         }
+        let is_on = |offload| offloads.iter().flatten().any(|known| *known == offload);
+        if !is_loopback && (is_on(Offload::Gro) || is_on(Offload::Lro)) {
+            notes.push(format!(
+                "segments may be seen put together, larger than on the wire: `ethtool -K {} gro off lro off` shows them as they came",
+                interface.name
+            ));
+        }
+        if capture == Some("portable") && is_on(Offload::Vlan) {
+            notes.push(format!(
+                "its card takes VLAN tags out of frames, and they are not seen: `ethtool -K {} rxvlan off`",
+                interface.name
+            ));
+        }
         if let Some(master) = master(&interface.name) {
             notes.push(format!(
                 "a part of {master}, where the same packets pass: those seen at both count once"
@@ -77,6 +100,7 @@ impl Listed {
             link: if is_loopback { "loopback" } else { link },
             addresses: interface.ips.iter().map(ToString::to_string).collect(),
             capture,
+            offloads,
             note: notes.join("; "),
         }
     }
@@ -128,6 +152,7 @@ mod tests {
             link: "ethernet",
             addresses,
             capture,
+            offloads: Some(vec![Offload::Gro, Offload::Vlan]),
             note: note.to_owned(),
         }
     }
@@ -148,5 +173,6 @@ mod tests {
         let read: serde_json::Value = serde_json::from_slice(&json).unwrap();
         assert_eq!(read[1]["note"], "why not");
         assert_eq!(read[0]["capture"], "ring");
+        assert_eq!(read[0]["offloads"], serde_json::json!(["gro", "vlan"]));
     }
 }
