@@ -11,7 +11,7 @@ mod login;
 mod own;
 mod record;
 
-pub use accumulator::Accumulator;
+pub use accumulator::{Accumulator, ServiceHint};
 pub use distinct::{Distinct, DistinctError};
 pub use limits::{EvidenceCounts, EvidenceLimits};
 pub use own::{Own, OwnNetworks};

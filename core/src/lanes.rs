@@ -217,9 +217,7 @@ impl<K: Hash + Eq, V, const N: usize> Lanes<K, V, N> {
     }
 
     pub fn remove(&mut self, slot: Slot) -> Option<(K, V)> {
-        let tag = self.entry(slot.0)?.tag;
-        self.unlink(slot.0);
-        self.index.remove(tag, slot.0);
+        self.leave(slot)?;
         let entry = self.entries.get_mut(slot.0 as usize)?.take()?;
         self.free.push(slot.0);
         Some((entry.key, entry.value))
@@ -227,17 +225,25 @@ impl<K: Hash + Eq, V, const N: usize> Lanes<K, V, N> {
 
     /// Removes an entry that nobody wants any more, without moving it.
     pub fn discard(&mut self, slot: Slot) {
-        let Some(Entry { tag, lane, before, .. }) = self.entry(slot.0) else { return };
+        if self.leave(slot).is_none() {
+            return;
+        }
+        if let Some(place) = self.entries.get_mut(slot.0 as usize) {
+            *place = None;
+            self.free.push(slot.0);
+        }
+    }
+
+    /// Takes an entry out of its lane and the index.
+    fn leave(&mut self, slot: Slot) -> Option<()> {
+        let Entry { tag, lane, before, .. } = self.entry(slot.0)?;
         let (tag, lane, is_oldest) = (*tag, usize::from(lane.get() - 1), *before == NONE);
         self.unlink(slot.0);
         if is_oldest {
             self.fetch_oldest(lane);
         }
         self.index.remove(tag, slot.0);
-        if let Some(place) = self.entries.get_mut(slot.0 as usize) {
-            *place = None;
-            self.free.push(slot.0);
-        }
+        Some(())
     }
 
     /// Asks the processor for what the next two that leave a lane need: whoever was the oldest is often followed by the
@@ -254,9 +260,9 @@ impl<K: Hash + Eq, V, const N: usize> Lanes<K, V, N> {
         self.oldest(lane).and_then(|slot| self.remove(slot))
     }
 
-    /// All entries, in no particular order.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&K, &mut V)> {
-        self.entries.iter_mut().flatten().map(|entry| (&entry.key, &mut entry.value))
+    /// The keys by the numbers of their slots; none where a place is empty.
+    pub fn places(&self) -> impl Iterator<Item = Option<&K>> {
+        self.entries.iter().map(|entry| entry.as_ref().map(|entry| &entry.key))
     }
 
     #[inline]

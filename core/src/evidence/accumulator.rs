@@ -17,7 +17,8 @@ mod pending;
 mod services;
 
 use pending::{Samples, Source, Spare, interest, keep, stamped};
-use services::{ServiceKey, ServiceState};
+pub use services::ServiceHint;
+use services::Services;
 
 mod lane {
     pub(super) const FRESH: usize = 0;
@@ -54,7 +55,7 @@ pub struct Accumulator {
     sources: Lanes<IpAddr, Source, 2>,
     /// Of those not among the sources.
     acquaintances: Acquaintances,
-    services: Lanes<ServiceKey, ServiceState, 1>,
+    services: Services,
     /// Sources with something pending, in the order in which it came.
     dirty: Vec<IpAddr>,
     hot: Vec<Subject>,
@@ -73,7 +74,7 @@ impl Accumulator {
             limits,
             sources: Lanes::new(seed),
             acquaintances: Acquaintances::new(seed),
-            services: Lanes::new(seed),
+            services: Services::new(seed),
             dirty: Vec::new(),
             hot: Vec::new(),
             window_start: Timestamp::default(),
@@ -89,8 +90,8 @@ impl Accumulator {
     /// Interfaces came, went or changed their addresses.
     pub fn set_own(&mut self, own: OwnNetworks) {
         self.own = OwnIndex::new(&own);
-        for (key, state) in self.services.iter_mut() {
-            state.is_ours = self.own.is_service(key.service().address);
+        for (service, state) in self.services.iter_mut() {
+            state.is_ours = self.own.is_service(service.address);
         }
     }
 
@@ -321,8 +322,7 @@ impl Accumulator {
                     .and_then(|source| source.take(&mut self.spare)),
                 Subject::Service(service) => self
                     .services
-                    .find(&ServiceKey::of(&service))
-                    .and_then(|slot| self.services.get_mut(slot))
+                    .find(&service)
                     .map(|state| state.take(service, now)),
             };
             records.extend(record.map(|record| self.stamp(record, now)));
@@ -349,9 +349,9 @@ impl Accumulator {
                 records.push(self.stamp(record, now));
             }
         }
-        for (key, state) in self.services.iter_mut() {
+        for (service, state) in self.services.iter_mut() {
             if state.is_due(now) {
-                let record = state.take(key.service(), now);
+                let record = state.take(service, now);
                 records.push(stamped(record, self.window_start, now));
             }
         }

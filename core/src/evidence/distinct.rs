@@ -43,6 +43,14 @@ impl PartialEq for Distinct {
 impl Eq for Distinct {}
 
 impl Distinct {
+    /// Sets memory aside for all values that are held exactly.
+    pub(super) fn reserve(&mut self) {
+        if let State::Exact(values) = &mut self.0 {
+            // One more stands there for a moment, before a sketch takes over.
+            values.reserve_exact((EXACT_MAX + 1).saturating_sub(values.len()));
+        }
+    }
+
     /// Begins anew, in the same memory.
     pub(super) fn clear(&mut self) {
         match &mut self.0 {

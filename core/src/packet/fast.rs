@@ -5,7 +5,7 @@
 use super::{
     Header, Packet, Tcp, TcpFlags, Transport, Udp, link::ethertype, read::length, tunnel::is_tunnel_port,
 };
-use crate::net::Protocol;
+use crate::{net::Protocol, subject::Service};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 const IPV4_HEADER: usize = 20;
@@ -142,6 +142,20 @@ impl<'a> Plain<'a> {
             Segment::Tcp(_) => Protocol::TCP,
             Segment::Udp(_) => Protocol::UDP,
         }
+    }
+
+    /// The service that a bare SYN goes to.
+    #[inline]
+    pub(crate) fn asks_for(&self) -> Option<Service> {
+        let Segment::Tcp(tcp) = self.segment else { return None };
+        if !TcpFlags(tcp[13]).is_bare_syn() {
+            return None;
+        }
+        let address = match self.ip {
+            Ip::V4(ip) => Ipv4Addr::new(ip[16], ip[17], ip[18], ip[19]).into(),
+            Ip::V6(ip) => Ipv6Addr::from(addresses(ip)[1]).into(),
+        };
+        Some(Service { address, protocol: Protocol::TCP, port: u16::from_be_bytes([tcp[2], tcp[3]]) })
     }
 
     /// Source and destination.

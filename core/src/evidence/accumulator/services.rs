@@ -3,12 +3,16 @@
 use super::*;
 use crate::{
     evidence::{Distinct, own::number},
+    lanes::Tag,
     net::canonical,
+    packet::Plain,
     subject::Service,
 };
+use prefetch_index::prefetch_index;
 use std::{
     hash::{Hash, Hasher},
     net::Ipv6Addr,
+    slice::from_ref,
 };
 
 /// Unanswered SYNs to a service that are told of at once, and how often at most.
@@ -57,7 +61,8 @@ impl Hash for ServiceKey {
 }
 
 /// What is counted of a service since it was last told of: small, because a scan makes thousands of them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
+#[repr(align(64))]
 pub(super) struct ServiceState {
     /// Its address is one of ours.
     pub(super) is_ours: bool,
@@ -81,7 +86,32 @@ pub(super) struct ServiceState {
     recent: Vec<u64>,
 }
 
+/// Where a service is looked for. As of [`crate::flow::Hint`]: none costs time only.
+#[derive(Debug, Clone, Copy)]
+pub struct ServiceHint(Tag);
+
 impl Accumulator {
+    /// Asks the processor for the place of the service that a SYN goes to.
+    #[must_use]
+    #[inline]
+    pub fn hint(&self, packet: &Plain<'_>) -> Option<ServiceHint> {
+        let tag = self.services.keys.tag(&ServiceKey::of(&packet.asks_for()?));
+        self.services.keys.fetch_place(tag);
+        Some(ServiceHint(tag))
+    }
+
+    /// Asks the processor for what is counted of that service.
+    #[inline]
+    pub fn follow(&self, hint: ServiceHint) {
+        if let Some(slot) = self.services.keys.guess(hint.0) {
+            self.services.keys.fetch(slot);
+            if let Some(state) = self.services.states.get(slot.number() as usize) {
+                prefetch_index(from_ref(&state.syns), 0);
+                prefetch_index(from_ref(&state.recent), 0);
+            }
+        }
+    }
+
     #[inline]
     pub(super) fn service(&mut self, observation: &Observation, fact: Fact) {
         let flow = &observation.flow;
@@ -91,7 +121,7 @@ impl Accumulator {
         let service =
             Service { address: flow.destination, protocol: flow.protocol, port: flow.destination_port };
         let key = ServiceKey::of(&service);
-        let slot = match self.services.find(&key) {
+        let slot = match self.services.keys.find(&key) {
             Some(slot) => slot,
             // What is answered or completed belongs to a SYN; without one the service was forgotten.
             None if fact != Fact::ServiceSyn || !self.own.is_service(service.address) => return,
@@ -109,49 +139,76 @@ impl Accumulator {
             self.hot.push(Subject::Service(service));
         }
         if is_behind {
-            self.services.move_to(slot, 0);
+            self.services.keys.move_to(slot, 0);
         }
     }
 
     fn new_service(&mut self, key: ServiceKey, at: Timestamp) -> Slot {
-        let mut recent = Vec::new();
-        if self.services.len() >= self.limits.max_services.max(1)
-            && let Some((_, state)) = self.services.pop_oldest(0)
+        if self.services.keys.len() >= self.limits.max_services.max(1)
+            && let Some(oldest) = self.services.keys.oldest(0)
         {
-            self.counts.evicted_services += u64::from(state.unanswered() >= TELL_UNANSWERED_SYNS);
-            recent = state.recent;
-            recent.clear();
+            let owed =
+                self.services.get_mut(oldest).is_some_and(|state| state.unanswered() >= TELL_UNANSWERED_SYNS);
+            self.counts.evicted_services += u64::from(owed);
+            self.services.keys.discard(oldest);
         }
-        let state = ServiceState {
-            is_ours: true,
-            hot: false,
-            syns: 0,
-            syn_acks: 0,
-            handshakes: 0,
-            refused: 0,
-            packets: 0,
-            bytes: 0,
-            first: at,
-            last: at,
-            moved: at,
-            told: None,
-            last_hot: None,
-            sources: Distinct::default(),
-            recent,
-        };
-        self.services.insert(key, state, 0)
+        self.services.insert(key, at)
     }
 
     /// Drops services that no packet came to for as long as anything is counted.
     pub(super) fn forget_services(&mut self, now: Timestamp) {
-        while let Some(slot) = self.services.oldest(0) {
-            let old =
-                self.services.get(slot).is_some_and(|state| now.since(state.last) >= self.limits.memory);
+        while let Some(slot) = self.services.keys.oldest(0) {
+            let memory = self.limits.memory;
+            let old = self.services.get_mut(slot).is_some_and(|state| now.since(state.last) >= memory);
             if !old {
                 break;
             }
-            self.services.remove(slot);
+            self.services.keys.discard(slot);
         }
+    }
+}
+
+/// Our services in the order of their last packets. What is counted stands apart from the keys, so that it can be asked
+/// for before it is looked at.
+#[derive(Debug)]
+pub(super) struct Services {
+    keys: Lanes<ServiceKey, (), 1>,
+    states: Vec<ServiceState>,
+}
+
+impl Services {
+    pub(super) fn new(seed: u64) -> Self {
+        Self { keys: Lanes::new(seed), states: Vec::new() }
+    }
+
+    #[inline]
+    fn get_mut(&mut self, slot: Slot) -> Option<&mut ServiceState> {
+        self.states.get_mut(slot.number() as usize)
+    }
+
+    pub(super) fn find(&mut self, service: &Service) -> Option<&mut ServiceState> {
+        let slot = self.keys.find(&ServiceKey::of(service))?;
+        self.get_mut(slot)
+    }
+
+    /// A service of ours, in the memory of one that is gone.
+    fn insert(&mut self, key: ServiceKey, at: Timestamp) -> Slot {
+        let slot = self.keys.insert(key, (), 0);
+        if slot.number() as usize == self.states.len() {
+            self.states.push(ServiceState::default());
+        }
+        if let Some(state) = self.get_mut(slot) {
+            state.clear();
+            (state.is_ours, state.hot) = (true, false);
+            (state.first, state.last, state.moved) = (at, at, at);
+            (state.told, state.last_hot) = (None, None);
+        }
+        slot
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (Service, &mut ServiceState)> {
+        let Self { keys, states } = self;
+        keys.places().zip(states).filter_map(|(key, state)| Some((key?.service(), state)))
     }
 }
 
@@ -245,6 +302,8 @@ impl ServiceState {
             record.counters.add(fact, count);
         }
         record.sources = std::mem::take(&mut self.sources);
+        // Here, and not at a later packet.
+        self.sources.reserve();
         self.clear();
         record
     }
