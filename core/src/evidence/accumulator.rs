@@ -320,10 +320,9 @@ impl Accumulator {
                     .find(&address)
                     .and_then(|slot| self.sources.get_mut(slot))
                     .and_then(|source| source.take(&mut self.spare)),
-                Subject::Service(service) => self
-                    .services
-                    .find(&service)
-                    .map(|state| state.take(service, now)),
+                Subject::Service(service) => {
+                    self.services.find(&service).map(|state| state.take(service, now))
+                }
             };
             records.extend(record.map(|record| self.stamp(record, now)));
         }

@@ -134,27 +134,6 @@ impl Connection {
         }
     }
 
-    /// Writes all of what [`Self::opened`] or [`Self::datagrams`] is, where only the client's side was written.
-    pub(super) fn complete(&mut self) {
-        let Side { traffic, next, begun, .. } = self.client;
-        if !begun {
-            *self = Self { client: self.client, ..Self::datagrams() };
-            return;
-        }
-        let syn = Tcp {
-            source_port: 0,
-            destination_port: 0,
-            sequence: next.wrapping_sub(1),
-            acknowledgement: 0,
-            flags: traffic.flags,
-            window: 1,
-            payload_length: 0,
-        };
-        *self = Self::opened(&syn);
-        self.trace_first(&syn, false);
-        self.client.traffic = traffic;
-    }
-
     pub(super) fn picked_up(segment: &Tcp) -> Self {
         Self { phase: Phase::PickedUp, client_isn: segment.sequence, ..Self::datagrams() }
     }

@@ -1,21 +1,22 @@
 use super::{
-    connection::{Connection, Phase, Side, Step},
+    connection::{Phase, Step},
     hint::Hint,
     id::Place,
     key::{FlowKey, both_ways, tuple_of},
     limits::{FlowCounts, FlowLimits},
-    observation::{EndReason, IcmpErrors, Observation, Sink, What},
+    observation::{EndReason, Observation, Sink, What},
 };
 use crate::{
     lanes::{Slot, Tag},
     net::Prefix,
-    packet::{Header, Icmp, IcmpMeaning, Tcp, TcpFlags, Transport, Tunnel, Udp},
+    packet::{Header, Icmp, IcmpMeaning, Tcp, TcpFlags, Transport, Udp},
     time::Timestamp,
 };
 use std::time::Duration;
 
 mod datagrams;
 mod emergency;
+mod flow;
 mod quota;
 mod room;
 mod segments;
@@ -24,8 +25,9 @@ mod summary;
 mod timing;
 
 use emergency::Emergency;
+use flow::{Begin, Beginning, Flow};
 use quota::{Counters, Quota};
-use room::{Begin, Opening};
+use room::Opening;
 use store::Store;
 use summary::{id_of, presented, summary};
 
@@ -64,74 +66,6 @@ mod lane {
 const NEVER: Timestamp = Timestamp::from_micros(u64::MAX);
 /// Entries whose places are set aside at once: address space, no memory.
 const MAX_RESERVED: usize = 1 << 22;
-
-/// One cache line of its own, and three of its connection.
-#[derive(Debug, Default)]
-struct Flow {
-    connection: Connection,
-    start: Timestamp,
-    last: Timestamp,
-    told_active: Timestamp,
-    /// When the next packet has to look whether the flow has to be told of, moved in its lane, or is over.
-    look_at: Timestamp,
-    tunnel: Option<Box<Tunnel>>,
-    generation: u32,
-    quota: Counters,
-    lane: u8,
-    initiator_is_low: bool,
-    picked_up: bool,
-    /// Its failure was told.
-    told: bool,
-    /// It came in no tunnel, or in one that is trusted.
-    is_evidence: bool,
-    /// Of its connection only the client's side is written: it began with a bare SYN or a datagram, as those of a flood
-    /// do, which are never looked at again.
-    is_fresh: bool,
-    icmp_errors: IcmpErrors,
-    vlan: Option<u16>,
-}
-
-impl Flow {
-    #[inline]
-    fn lane(&self) -> usize {
-        usize::from(self.lane)
-    }
-
-    fn begin(&mut self, begin: Begin, transport: &Transport, reversed: bool) {
-        self.is_fresh = false;
-        self.connection = match (begin, transport) {
-            (Begin::Syn, Transport::Tcp(tcp)) if tcp.payload_length == 0 && tcp.window > 0 => {
-                self.is_fresh = true;
-                self.connection.client = Side::at_syn(tcp);
-                return;
-            }
-            (Begin::Syn, Transport::Tcp(tcp)) => Connection::opened(tcp),
-            (Begin::Middle, Transport::Tcp(tcp)) => Connection::picked_up(tcp),
-            (Begin::BareAck, Transport::Tcp(tcp)) => Connection::picked_up_at_bare_ack(tcp),
-            (Begin::Probe, Transport::Tcp(tcp)) => Connection::probed(tcp),
-            _ if reversed => Connection::datagrams(),
-            _ => {
-                self.is_fresh = true;
-                self.connection.client = Side::default();
-                return;
-            }
-        }
-    }
-
-    /// Writes what was left out, before anything is asked of the connection.
-    #[inline]
-    fn complete(&mut self) {
-        if std::mem::take(&mut self.is_fresh) {
-            self.connection.complete();
-        }
-    }
-
-    /// Both sides sent something.
-    #[inline]
-    fn is_two_way(&self) -> bool {
-        self.connection.client.traffic.packets > 0 && self.connection.server.traffic.packets > 0
-    }
-}
 
 /// The flows of one sensor. See the module for its invariants.
 #[derive(Debug)]
@@ -297,8 +231,8 @@ impl FlowTable {
 
     /// Tells of a failure once, and keeps the flow among the spent.
     fn fail(&mut self, slot: Slot, what: What, at: Timestamp, sink: &mut impl Sink) {
-        let Some(flow) = self.flows.get_mut(slot) else { return };
-        let one_sided = !flow.is_fresh && what == What::Silent && flow.connection.one_sided;
+        let Some(flow) = self.flows.complete(slot) else { return };
+        let one_sided = what == What::Silent && flow.connection.one_sided;
         flow.last = flow.last.max(at);
         let is_news = !std::mem::replace(&mut flow.told, true) && !flow.picked_up && !one_sided;
         self.park(slot, lane::SPENT);
@@ -307,7 +241,8 @@ impl FlowTable {
         }
     }
 
-    fn observe(&self, slot: Slot, what: What, at: Timestamp, sink: &mut impl Sink) {
+    fn observe(&mut self, slot: Slot, what: What, at: Timestamp, sink: &mut impl Sink) {
+        self.flows.complete(slot);
         let (Some(flow), Some(key)) = (self.flows.get(slot), self.flows.key(slot)) else { return };
         if !flow.is_evidence {
             return;
@@ -326,8 +261,8 @@ impl FlowTable {
     fn park(&mut self, slot: Slot, to: usize) {
         let look_at = self.look_at(to);
         let Some(flow) = self.flows.get_mut(slot) else { return };
-        let from = usize::from(std::mem::replace(&mut flow.lane, lane::number(to)));
-        flow.look_at = look_at.min(flow.told_active.saturating_add(self.limits.active_timeout));
+        let from = flow.put_into(to);
+        flow.look_at = look_at.min(flow.told_active().saturating_add(self.limits.active_timeout));
         let counters = flow.quota;
         self.flows.move_to(slot, to);
         match (lane::is_pending(from), lane::is_pending(to)) {
@@ -339,10 +274,10 @@ impl FlowTable {
     }
 
     fn remove(&mut self, slot: Slot, reason: EndReason, sink: &mut impl Sink) {
-        let Some(flow) = self.flows.get_mut(slot) else { return };
         if sink.wants_flows() {
-            flow.complete();
+            self.flows.complete(slot);
         }
+        let Some(flow) = self.flows.get_mut(slot) else { return };
         let tunnel = flow.tunnel.take();
         let lane = flow.lane();
         if lane::is_pending(lane) {
@@ -384,7 +319,7 @@ impl FlowTable {
             self.remove(slot, EndReason::Timeout, sink);
             return None;
         }
-        self.flows.get_mut(slot)?.complete();
+        self.flows.complete(slot)?;
         Some(slot)
     }
 
@@ -422,11 +357,11 @@ impl FlowTable {
             self.flows.move_to(slot, lane);
         }
         let Some(flow) = self.flows.get_mut(slot) else { return };
-        let is_due = now.since(flow.told_active) >= active_timeout;
+        let is_due = now.since(flow.told_active()) >= active_timeout;
         if is_due {
-            flow.told_active = now;
+            flow.tell_active(now);
         }
-        flow.look_at = next.min(flow.told_active.saturating_add(active_timeout));
+        flow.look_at = next.min(flow.told_active().saturating_add(active_timeout));
         if let (true, true, Some(key), Some(flow)) =
             (is_due, sink.wants_flows(), self.flows.key(slot), self.flows.get(slot))
         {

@@ -27,7 +27,8 @@ impl Pipeline {
     /// meanwhile: in each round one frame is looked at, one flow is asked for, and one frame is taken in.
     pub fn push_all<'a>(&mut self, mut frames: impl Iterator<Item = Frame<'a>>) {
         let Some(first) = frames.next() else { return };
-        let mut waiting = Waiting { frames: [first; PLACES], plain: [None; PLACES], services: [None; PLACES] };
+        let mut waiting =
+            Waiting { frames: [first; PLACES], plain: [None; PLACES], services: [None; PLACES] };
         self.look(&mut waiting, 0, first);
         let mut begun = 1;
         for frame in frames {

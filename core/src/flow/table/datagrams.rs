@@ -37,8 +37,11 @@ impl FlowTable {
             begin: Begin::Datagram,
         };
         let slot = self.open(opening, ticket, header, TcpFlags::default(), sink)?;
-        if let (false, Some(first)) = (blameless, first) {
-            self.observe(slot, first, self.now, sink);
+        if let (false, Some(what), true) = (blameless, first, self.is_evidence(header)) {
+            let flow = self.flows.get(slot)?;
+            let (at, bytes) = (self.now, u64::from(header.ip_length));
+            let flow = presented(&ticket.key, flow);
+            sink.observe(&Observation { at, since: at, flow, what, packets: 1, bytes });
         }
         self.place(slot, !is_answer, true)
     }

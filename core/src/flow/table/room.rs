@@ -11,18 +11,6 @@ pub(super) struct Opening {
     pub(super) begin: Begin,
 }
 
-/// What a flow begins with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Begin {
-    Datagram,
-    Syn,
-    /// The middle of a connection.
-    Middle,
-    /// The same, and of the source nothing but an ACK.
-    BareAck,
-    Probe,
-}
-
 impl Opening {
     pub(super) fn spent() -> Self {
         Self { lane: lane::SPENT, reversed: false, picked_up: false, begin: Begin::Datagram }
@@ -102,26 +90,20 @@ impl FlowTable {
         if !self.admit(source, opening.lane, sink) {
             return None;
         }
-        let (now, look_at) = (self.now, self.look_at(opening.lane));
-        let is_evidence = self.is_evidence(header);
+        let beginning = Beginning {
+            generation: self.opened,
+            lane: opening.lane,
+            initiator_is_low: ticket.source_is_low != opening.reversed,
+            picked_up: opening.picked_up,
+            is_evidence: self.is_evidence(header),
+            reversed: opening.reversed,
+            quota: initiator,
+            at: self.now,
+            look_at: self.look_at(opening.lane),
+            begin: opening.begin,
+        };
         let (slot, flow) = self.flows.insert(ticket.tag, ticket.key, opening.lane)?;
-        // Place by place, and of most no more than these: a flood is paid for by the cache lines it writes.
-        flow.generation = self.opened;
-        flow.lane = lane::number(opening.lane);
-        flow.initiator_is_low = ticket.source_is_low != opening.reversed;
-        flow.picked_up = opening.picked_up;
-        flow.told = false;
-        flow.is_evidence = is_evidence;
-        flow.quota = initiator;
-        (flow.start, flow.last, flow.told_active, flow.look_at) = (now, now, now, look_at);
-        flow.icmp_errors = IcmpErrors::default();
-        flow.vlan = header.vlan;
-        flow.tunnel = header.tunnel.map(Box::new);
-        flow.begin(opening.begin, &header.transport, opening.reversed);
-        flow.add(header, !opening.reversed, flags);
-        if let (false, Transport::Tcp(tcp)) = (flow.is_fresh, &header.transport) {
-            flow.connection.trace_first(tcp, opening.reversed);
-        }
+        flow.begin(&beginning, header, flags);
         self.opened = self.opened.wrapping_add(1);
         if lane::is_pending(opening.lane) {
             self.quota.add(initiator);

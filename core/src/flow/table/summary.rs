@@ -105,7 +105,7 @@ pub(super) fn summary(
         history: flow.history(key.protocol()),
         icmp_errors: flow.icmp_errors,
         application: None,
-        vlan: flow.vlan,
+        vlan: flow.vlan(),
         tunnel: tunnel.copied(),
     }
 }
