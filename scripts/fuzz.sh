@@ -29,6 +29,8 @@ targets=("$@")
 if [ ${#targets[@]} -eq 0 ]; then
     targets=("${known[@]}")
 fi
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
 corpora=$(realpath --canonicalize-missing "${FUZZ_CORPUS:-fuzz/corpus}")
 found=()
 for target in "${targets[@]}"; do
@@ -41,8 +43,12 @@ for target in "${targets[@]}"; do
     if [ -f "$dictionary" ]; then
         options+=(-dict="$dictionary")
     fi
-    cargo +nightly fuzz run --sanitizer none "$target" "$corpus" -- "${options[@]}" 2>&1 | tail -n 12 ||
+    if ! cargo +nightly fuzz run --sanitizer none "$target" "$corpus" -- "${options[@]}" >"$log" 2>&1; then
         found+=("$target")
+        # What it was, and where it lies; the end alone is a stack of libFuzzer's.
+        grep -A 1 -E 'panicked at|ERROR: libFuzzer|Test unit written|^error' "$log" || true
+    fi
+    tail -n 6 "$log"
 done
 if [ ${#found[@]} -gt 0 ]; then
     echo "findings: ${found[*]}; see fuzz/artifacts" >&2

@@ -73,11 +73,8 @@ impl Fragments {
         let outcome = datagram.take(&packet.header, &part, packet.payload);
         datagram.verify &= verify;
         self.bytes = (self.bytes + datagram.cost()).saturating_sub(before);
-        match outcome {
-            Outcome::Waiting => {
-                while self.bytes > self.limits.max_bytes && self.evict() {}
-                None
-            }
+        let whole = match outcome {
+            Outcome::Waiting => None,
             Outcome::Duplicate => {
                 self.counts.duplicates += 1;
                 None
@@ -101,7 +98,10 @@ impl Fragments {
                 let (payload, length) = datagram.join();
                 Some(Whole { header: datagram.whole_header(), payload, length, verify: datagram.verify })
             }
-        }
+        };
+        // Whatever became of the part: one that is refused may have begun a datagram.
+        while self.bytes > self.limits.max_bytes && self.evict() {}
+        whole
     }
 
     /// Lets time pass: gives up what waited for too long.

@@ -247,6 +247,18 @@ fn datagrams_that_are_never_completed_are_bounded_and_end() {
     assert_eq!(counts.evicted + counts.timed_out, 65_536 + 1);
 }
 
+/// A part of IPv6 that is no multiple of 8 is refused, as by Linux, with a datagram begun for it.
+#[test]
+fn datagrams_begun_by_refused_parts_are_bounded_too() {
+    let limits = FragmentLimits { max_datagrams: 64, max_bytes: 2_000, ..FragmentLimits::default() };
+    let mut fragments = Fragments::new(limits, 7);
+    for id in 0..64 {
+        assert_eq!(push(&mut fragments, &ipv6(id, 17, &(8, vec![0; 9], true))), None);
+        assert!(fragments.bytes() <= 2_000, "{} bytes after {id}", fragments.bytes());
+    }
+    assert_eq!(fragments.counts().refused, 64);
+}
+
 #[test]
 fn a_tiny_first_fragment_is_put_together_counted_and_refused_with_ipv6() {
     // SYN to port 22 with its flags in the second part, as nmap -f sends it.
