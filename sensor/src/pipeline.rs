@@ -17,7 +17,7 @@ use netguard_core::{
     fragments::{FragmentLimits, Fragments},
     memory::MemoryLimit,
     net::Prefix,
-    packet::{self, DecodeError, Decoded, MAX_LAYERS, Packet, Plain, Transport, martian},
+    packet::{self, DecodeError, Decoded, Header, MAX_LAYERS, Packet, Plain, Transport, martian},
     time::Timestamp,
 };
 use std::{collections::BTreeMap, time::Duration};
@@ -224,7 +224,7 @@ impl Pipeline {
             return;
         }
         let place = self.table.push(&packet.header, at, &mut self.collected);
-        self.read(packet, place, at);
+        self.read(&packet.header, || packet.payload, place, at);
     }
 
     /// As [`Self::push`], of a frame whose flow was asked for already.
@@ -232,29 +232,36 @@ impl Pipeline {
     fn hinted(&mut self, frame: &Frame<'_>, plain: &Plain<'_>, hint: &Hint) {
         self.frames += 1;
         self.bytes += u64::from(frame.wire_length);
-        let mut packet = plain.packet();
-        packet.header.vlan = frame.vlan.or(packet.header.vlan);
-        if self.checksums.looks_at(frame.checksum) && self.checksums.refuses(&packet, frame.checksum) {
+        let mut header = plain.header();
+        header.vlan = frame.vlan.or(header.vlan);
+        if self.checksums.looks_at(frame.checksum) && self.checksums.refuses(&plain.packet(), frame.checksum)
+        {
             return;
         }
-        if let Some(reason) = martian(&packet.header) {
+        if let Some(reason) = martian(&header) {
             *self.martians.entry(reason).or_default() += 1;
             return;
         }
-        let place = self.table.push_hinted(hint, &packet.header, frame.at, &mut self.collected);
-        self.read(&packet, place, frame.at);
+        let place = self.table.push_hinted(hint, &header, frame.at, &mut self.collected);
+        self.read(&header, || plain.payload(), place, frame.at);
     }
 
     /// What a packet of a flow says.
     #[inline]
-    fn read(&mut self, packet: &Packet<'_>, place: Option<Place>, at: Timestamp) {
+    fn read<'a>(
+        &mut self,
+        header: &Header,
+        payload: impl FnOnce() -> &'a [u8],
+        place: Option<Place>,
+        at: Timestamp,
+    ) {
         let Collected { applications, said, .. } = &mut self.collected;
         if let (Some(applications), Some(place)) = (applications, place) {
             let packet = Said {
                 flow: place.flow,
                 from_initiator: place.from_initiator,
-                header: &packet.header,
-                payload: packet.payload,
+                header,
+                payload: payload(),
                 at,
             };
             applications.push(&packet, &mut |transaction| said.keep(transaction));

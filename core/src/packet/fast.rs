@@ -179,63 +179,80 @@ impl<'a> Plain<'a> {
         }
     }
 
-    /// All that is told of it, as [`super::decode`] does.
+    /// Who talks to whom, as [`super::decode`] tells it.
     #[must_use]
     #[inline]
-    pub fn packet(&self) -> Packet<'a> {
-        let (source, destination, ttl, ip_length, transport_at) = match self.ip {
+    pub fn header(&self) -> Header {
+        let (source, destination, ttl) = match self.ip {
             Ip::V4(ip) => (
                 Ipv4Addr::new(ip[12], ip[13], ip[14], ip[15]).into(),
                 Ipv4Addr::new(ip[16], ip[17], ip[18], ip[19]).into(),
                 ip[8],
-                u32::from(u16::from_be_bytes([ip[2], ip[3]])),
-                IPV4_HEADER,
             ),
             Ip::V6(ip) => {
                 let [source, destination] = addresses(ip);
-                (
-                    Ipv6Addr::from(source).into(),
-                    Ipv6Addr::from(destination).into(),
-                    ip[7],
-                    u32::from(u16::from_be_bytes([ip[4], ip[5]])) + length(IPV6_HEADER),
-                    IPV6_HEADER,
-                )
+                (Ipv6Addr::from(source).into(), Ipv6Addr::from(destination).into(), ip[7])
             }
         };
         let payload_length = u32::from(self.payload);
-        let behind = self.network.get(transport_at + usize::from(self.header)..).unwrap_or_default();
+        let transport = match self.segment {
+            Segment::Tcp(tcp) => Transport::Tcp(Tcp {
+                source_port: u16::from_be_bytes([tcp[0], tcp[1]]),
+                destination_port: u16::from_be_bytes([tcp[2], tcp[3]]),
+                sequence: u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]),
+                acknowledgement: u32::from_be_bytes([tcp[8], tcp[9], tcp[10], tcp[11]]),
+                flags: TcpFlags(tcp[13]),
+                window: u16::from_be_bytes([tcp[14], tcp[15]]),
+                payload_length,
+            }),
+            Segment::Udp(udp) => Transport::Udp(Udp {
+                source_port: u16::from_be_bytes([udp[0], udp[1]]),
+                destination_port: u16::from_be_bytes([udp[2], udp[3]]),
+                payload_length,
+            }),
+        };
+        let (protocol, ip_length, vlan) = (self.protocol(), self.ip_length(), self.vlan);
+        Header { source, destination, protocol, ttl, ip_length, vlan, tunnel: None, transport }
+    }
+
+    /// What was captured behind the transport header, cut to the length the packet states.
+    #[must_use]
+    #[inline]
+    pub fn payload(&self) -> &'a [u8] {
+        let behind = self.network.get(self.transport_at() + usize::from(self.header)..).unwrap_or_default();
+        behind.get(..usize::from(self.payload)).unwrap_or(behind)
+    }
+
+    /// All that is told of it, as [`super::decode`] does.
+    #[must_use]
+    #[inline]
+    pub fn packet(&self) -> Packet<'a> {
+        let transport_at = self.transport_at();
         Packet {
-            header: Header {
-                source,
-                destination,
-                protocol: self.protocol(),
-                ttl,
-                ip_length,
-                vlan: self.vlan,
-                tunnel: None,
-                transport: match self.segment {
-                    Segment::Tcp(tcp) => Transport::Tcp(Tcp {
-                        source_port: u16::from_be_bytes([tcp[0], tcp[1]]),
-                        destination_port: u16::from_be_bytes([tcp[2], tcp[3]]),
-                        sequence: u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]),
-                        acknowledgement: u32::from_be_bytes([tcp[8], tcp[9], tcp[10], tcp[11]]),
-                        flags: TcpFlags(tcp[13]),
-                        window: u16::from_be_bytes([tcp[14], tcp[15]]),
-                        payload_length,
-                    }),
-                    Segment::Udp(udp) => Transport::Udp(Udp {
-                        source_port: u16::from_be_bytes([udp[0], udp[1]]),
-                        destination_port: u16::from_be_bytes([udp[2], udp[3]]),
-                        payload_length,
-                    }),
-                },
-            },
-            payload: behind.get(..usize::from(self.payload)).unwrap_or(behind),
+            header: self.header(),
+            payload: self.payload(),
             network: self.network,
             transport_at,
-            transport_length: Some(ip_length.saturating_sub(length(transport_at))),
+            transport_length: Some(self.ip_length().saturating_sub(length(transport_at))),
             reassembled: false,
             unread: None,
+        }
+    }
+
+    #[inline]
+    fn transport_at(&self) -> usize {
+        match self.ip {
+            Ip::V4(_) => IPV4_HEADER,
+            Ip::V6(_) => IPV6_HEADER,
+        }
+    }
+
+    /// Bytes of the IP packet, as it states them.
+    #[inline]
+    fn ip_length(&self) -> u32 {
+        match self.ip {
+            Ip::V4(ip) => u32::from(u16::from_be_bytes([ip[2], ip[3]])),
+            Ip::V6(ip) => u32::from(u16::from_be_bytes([ip[4], ip[5]])) + length(IPV6_HEADER),
         }
     }
 }

@@ -23,36 +23,15 @@ impl Connection {
         self.note_flags(from_client, tcp);
         let Self { client, server, history, ends, .. } = self;
         let (own, peer) = if from_client { (client, server) } else { (server, client) };
-        let reset = ends.of(from_client).is_reset();
-        if tcp.window == 0 && !tcp.flags.has(TcpFlags::RST) && !reset && ends.of(!from_client) != End::Closed
-        {
-            history.tally(b'W', from_client, &mut own.closed_windows);
+        if tcp.window == 0 {
+            note_closed_window(*ends, history, own, from_client, tcp.flags);
         }
-        if tcp.payload_length > 0
-            && !reset
-            && let Some(expected) = before
-        {
-            let end = tcp.sequence.wrapping_add(tcp.payload_length);
-            if expected.wrapping_sub(end) < 1 << 31 {
-                own.missing = own.missing.saturating_sub(tcp.payload_length);
-                history.tally(b'T', from_client, &mut own.again);
-            } else {
-                let jumped = tcp.sequence.wrapping_sub(expected);
-                if jumped <= MAX_AHEAD {
-                    own.missing = own.missing.saturating_add(jumped);
-                }
-            }
+        if tcp.payload_length > 0 && before != Some(tcp.sequence) && !ends.of(from_client).is_reset() {
+            note_out_of_order(history, own, from_client, tcp, before);
         }
         ends.segment(from_client, tcp.flags, tcp.payload_length);
-        // What the other side says it has, and nobody saw: the capture missed it. Not so at the end (RFC 9293 lets an
-        // RST acknowledge anything).
         if peer.missing > 0 {
-            let ends_it = tcp.flags.has(TcpFlags::FIN) || tcp.flags.has(TcpFlags::RST);
-            let covered = tcp.acknowledgement.wrapping_sub(peer.next) <= MAX_AHEAD;
-            if covered && tcp.flags.has(TcpFlags::ACK) && !ends_it {
-                peer.missing = 0;
-                history.tally(b'G', !from_client, &mut peer.gaps);
-            }
+            note_gap(history, peer, from_client, tcp);
         }
     }
 
@@ -140,5 +119,44 @@ impl Side {
             self.segments = self.segments.saturating_add(u32::from(tcp.payload_length > 0));
             self.next = end;
         }
+    }
+}
+
+fn note_closed_window(ends: Ends, history: &mut History, own: &mut Side, from_client: bool, flags: TcpFlags) {
+    let open = !ends.of(from_client).is_reset() && ends.of(!from_client) != End::Closed;
+    if open && !flags.has(TcpFlags::RST) {
+        history.tally(b'W', from_client, &mut own.closed_windows);
+    }
+}
+
+/// Payload that does not begin where the side's last one ended.
+fn note_out_of_order(
+    history: &mut History,
+    own: &mut Side,
+    from_client: bool,
+    tcp: &Tcp,
+    before: Option<u32>,
+) {
+    let Some(expected) = before else { return };
+    let end = tcp.sequence.wrapping_add(tcp.payload_length);
+    if expected.wrapping_sub(end) < 1 << 31 {
+        own.missing = own.missing.saturating_sub(tcp.payload_length);
+        history.tally(b'T', from_client, &mut own.again);
+    } else {
+        let jumped = tcp.sequence.wrapping_sub(expected);
+        if jumped <= MAX_AHEAD {
+            own.missing = own.missing.saturating_add(jumped);
+        }
+    }
+}
+
+/// What the other side says it has, and nobody saw: the capture missed it. Not so at the end (RFC 9293 lets an RST
+/// acknowledge anything).
+fn note_gap(history: &mut History, peer: &mut Side, from_client: bool, tcp: &Tcp) {
+    let ends_it = tcp.flags.has(TcpFlags::FIN) || tcp.flags.has(TcpFlags::RST);
+    let covered = tcp.acknowledgement.wrapping_sub(peer.next) <= MAX_AHEAD;
+    if covered && tcp.flags.has(TcpFlags::ACK) && !ends_it {
+        peer.missing = 0;
+        history.tally(b'G', !from_client, &mut peer.gaps);
     }
 }
