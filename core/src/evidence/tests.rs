@@ -235,6 +235,23 @@ fn a_flood_of_sources_is_bounded_and_the_scanner_still_told() {
 }
 
 #[test]
+fn a_flooded_service_outlives_a_scan_of_every_port() {
+    let limits = EvidenceLimits { max_services: 64, ..EvidenceLimits::default() };
+    let mut accumulator = Accumulator::new(OwnNetworks::Any, limits, 1);
+    for number in 0..4_000_u16 {
+        let source = IpAddr::V4(Ipv4Addr::from(0x0b00_0000 + u32::from(number)));
+        accumulator.observe(&observation(1, source, 1, 443, What::Syn));
+        accumulator.observe(&observation(1, address(200), 2, 1_000 + number, What::Syn));
+    }
+    assert_eq!(accumulator.counts().evicted_services, 0);
+    let records = accumulator.flush(ms(50));
+    let service = Service { address: address(1), protocol: Protocol::TCP, port: 443 };
+    let flooded = records.iter().find(|record| record.subject == Subject::Service(service)).unwrap();
+    assert_eq!(flooded.counters.get(Fact::ServiceSyn), 4_000);
+    assert!((3_600..=4_400).contains(&flooded.sources.count()), "{}", flooded.sources.count());
+}
+
+#[test]
 fn traceroute_is_no_scan() {
     let mut accumulator = accumulator(OwnNetworks::Any);
     for port in 33_434..33_460 {

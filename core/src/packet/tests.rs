@@ -221,6 +221,46 @@ proptest! {
         let _ = decode(&bytes, link);
     }
 
+    /// Whatever became of a packet: the straight line reads it as the walk through the layers does, or not at all.
+    #[test]
+    fn a_plain_packet_is_read_as_any_other(
+        kind in 0usize..8,
+        damage in proptest::collection::vec((0usize..90, any::<u8>()), 0..4),
+        trailing in proptest::collection::vec(any::<u8>(), 0..20),
+        cut in proptest::option::of(0usize..110),
+    ) {
+        let tcp: &[u8] = &syn()[34..];
+        let udp = [0xd4, 0x31, 0, 53, 0, 12, 0, 0, 1, 2, 3, 4];
+        let ethernet = |kind: [u8; 2], packet: &[u8]| [&[0; 12], &kind[..], packet].concat();
+        let mut over_udp = syn()[14..34].to_vec();
+        (over_udp[3], over_udp[9]) = (32, 17);
+        over_udp.extend(udp);
+        let mut mapped = ipv6(6, &[], tcp);
+        mapped[8..20].copy_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff]);
+        let tag = |frame: &[u8]| [&frame[..12], &[0x81, 0x00, 0x20, 7], &frame[12..]].concat();
+        let mut frame = match kind {
+            0 => syn(),
+            1 => ethernet([0x08, 0x00], &over_udp),
+            2 => ethernet([0x86, 0xdd], &ipv6(6, &[], tcp)),
+            3 => ethernet([0x86, 0xdd], &ipv6(17, &[], &udp)),
+            4 => ethernet([0x86, 0xdd], &mapped),
+            5 => tag(&syn()),
+            6 => tag(&ethernet([0x86, 0xdd], &ipv6(6, &[], tcp))),
+            _ => ethernet([0x86, 0xdd], &ipv6(43, &[6, 0, 0, 0, 0, 0, 0, 0], tcp)),
+        };
+        prop_assert_eq!(plain(&frame, LinkType::Ethernet).is_some(), !matches!(kind, 4 | 7));
+        for (at, value) in damage {
+            if let Some(byte) = frame.get_mut(at) {
+                *byte = value;
+            }
+        }
+        frame.extend(trailing);
+        frame.truncate(cut.unwrap_or(frame.len()));
+        if let Some(plain) = plain(&frame, LinkType::Ethernet) {
+            prop_assert_eq!(walk::frame(&frame, LinkType::Ethernet), Ok(Decoded::Packet(plain.packet())));
+        }
+    }
+
     #[test]
     fn no_damage_panics(at in 0usize..58, value: u8, at2 in 0usize..58, value2: u8, cut in 0usize..80) {
         let mut frame = syn();

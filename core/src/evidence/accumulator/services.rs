@@ -23,8 +23,9 @@ const HOT_SERVICE_EVERY: Duration = Duration::from_millis(50);
 const TELL_UNANSWERED_SYNS: u32 = 20;
 const SERVICE_HOLD: Duration = Duration::from_secs(1);
 const SERVICE_TELL_ON: Duration = Duration::from_secs(15);
-/// Services stand in the order of their last packets, give or take so much: they are not moved at every SYN of a flood.
-const MOVED_EVERY: Duration = Duration::from_secs(1);
+/// A service is moved to the end of the queue when others came behind it, this part of all there is room for, not at every
+/// SYN of a flood.
+const MOVES_A_ROOM: usize = 8;
 
 /// Sources of SYNs that wait to be told apart: as many as are held exactly.
 const RECENT: usize = 64;
@@ -77,8 +78,8 @@ pub(super) struct ServiceState {
     /// The first fact and the last one, of those counted now.
     first: Timestamp,
     last: Timestamp,
-    /// When it came to the end of the queue.
-    moved: Timestamp,
+    /// Its number among all that came to the end of the queue.
+    place: usize,
     told: Option<Timestamp>,
     last_hot: Option<Timestamp>,
     sources: Distinct,
@@ -131,16 +132,11 @@ impl Accumulator {
         if !state.is_ours {
             return;
         }
-        let is_behind = observation.at.since(state.moved) >= MOVED_EVERY;
-        if is_behind {
-            state.moved = observation.at;
-        }
+        let place = state.place;
         if state.count(observation, fact) {
             self.hot.push(Subject::Service(service));
         }
-        if is_behind {
-            self.services.keys.move_to(slot, 0);
-        }
+        self.services.keep(slot, place, self.limits.max_services / MOVES_A_ROOM);
     }
 
     fn new_service(&mut self, key: ServiceKey, at: Timestamp) -> Slot {
@@ -168,17 +164,19 @@ impl Accumulator {
     }
 }
 
-/// Our services in the order of their last packets. What is counted stands apart from the keys, so that it can be asked
+/// Our services, those longest without a packet first, more or less. What is counted stands apart from the keys, so that it can be asked
 /// for before it is looked at.
 #[derive(Debug)]
 pub(super) struct Services {
     keys: Lanes<ServiceKey, (), 1>,
     states: Vec<ServiceState>,
+    /// How many came to the end of the queue so far.
+    places: usize,
 }
 
 impl Services {
     pub(super) fn new(seed: u64) -> Self {
-        Self { keys: Lanes::new(seed), states: Vec::new() }
+        Self { keys: Lanes::new(seed), states: Vec::new(), places: 0 }
     }
 
     #[inline]
@@ -197,17 +195,32 @@ impl Services {
         if slot.number() as usize == self.states.len() {
             self.states.push(ServiceState::default());
         }
+        self.places = self.places.wrapping_add(1);
+        let place = self.places;
         if let Some(state) = self.get_mut(slot) {
             state.clear();
-            (state.is_ours, state.hot) = (true, false);
-            (state.first, state.last, state.moved) = (at, at, at);
+            (state.is_ours, state.hot, state.place) = (true, false, place);
+            (state.first, state.last) = (at, at);
             (state.told, state.last_hot) = (None, None);
         }
         slot
     }
 
+    /// Keeps a service that stands at `place` out of the reach of eviction when `many` came behind it.
+    #[inline]
+    fn keep(&mut self, slot: Slot, place: usize, many: usize) {
+        if self.places.wrapping_sub(place) > many {
+            self.keys.move_to(slot, 0);
+            self.places = self.places.wrapping_add(1);
+            let place = self.places;
+            if let Some(state) = self.get_mut(slot) {
+                state.place = place;
+            }
+        }
+    }
+
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (Service, &mut ServiceState)> {
-        let Self { keys, states } = self;
+        let Self { keys, states, .. } = self;
         keys.places().zip(states).filter_map(|(key, state)| Some((key?.service(), state)))
     }
 }
