@@ -15,7 +15,7 @@ pub struct MemoryLimit(usize);
 const PROCESS: usize = 12 << 20;
 /// A source with a record of what it did since the last cut, and the ports and hosts of a few tries.
 const SOURCE_BYTES: usize = 1_280;
-/// A service with a record and a sketch of its sources (HyperLogLog, lg k = 11).
+/// A service with its last sources as they came, and a sketch of all of them (HyperLogLog, lg k = 11).
 const SERVICE_BYTES: usize = 4_096;
 /// A flow whose content is read, with what HTTP keeps of it; see [`ApplicationLimits::max_dissected`].
 const DISSECTED_BYTES: usize = 768 + 1_536;

@@ -3,7 +3,7 @@ use std::time::Duration;
 /// How many flows are kept, and how long. Timeouts run on the packets' own time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlowLimits {
-    /// Two-way flows. 131,072 × some 200 bytes = 26 MB when full; memory comes with the flows.
+    /// Two-way flows. 131,072 × 340 bytes = 45 MB when full; memory comes with the flows.
     pub max_flows: usize,
     /// Half-open, one-way and failed ones: 65,536 hold every handshake for 0.4 s at 150,000 spoofed SYNs a second.
     pub max_embryonic: usize,
