@@ -1,9 +1,10 @@
 //! Most of all packets in a straight line: Ethernet with one VLAN tag at most, IPv4 without options or IPv6 without
-//! extension headers, not fragmented, TCP or UDP. Whatever else it is, or whatever is wrong with it, [`super::walk`] finds
+//! extension headers, not fragmented, TCP, UDP or an echo. Whatever else it is, or whatever is wrong with it, [`super::walk`] finds
 //! out; both read the same of the same packet, which the tests of the room show.
 
 use super::{
-    Header, Packet, Tcp, TcpFlags, Transport, Udp, link::ethertype, read::length, tunnel::is_tunnel_port,
+    Header, Icmp, IcmpMeaning, Packet, Tcp, TcpFlags, Transport, Udp, link::ethertype, read::length,
+    tunnel::is_tunnel_port,
 };
 use crate::{net::Protocol, subject::Service};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -18,7 +19,7 @@ const FRAGMENTED: u16 = 0x3fff;
 const MAPPED: u128 = 0xffff;
 
 /// A packet as most are: Ethernet with one VLAN tag at most, IP without options or extension headers, in no tunnel and in
-/// one piece, TCP or UDP, and all its lengths fit. References only, so that what is told of it is written once, where it
+/// one piece, TCP, UDP or an echo, and all its lengths fit. References only, so that what is told of it is written once, where it
 /// is wanted.
 #[derive(Debug, Clone, Copy)]
 pub struct Plain<'a> {
@@ -42,6 +43,8 @@ enum Ip<'a> {
 enum Segment<'a> {
     Tcp(&'a [u8; 20]),
     Udp(&'a [u8; 8]),
+    /// An echo request or its reply, of the version's own ICMP.
+    Echo(&'a [u8; 8]),
 }
 
 /// Who talks to whom, each end with its address and port.
@@ -122,6 +125,17 @@ fn behind<'a>(
             }
             (Segment::Udp(udp), 8, stated.checked_sub(8)?)
         }
+        Protocol::ICMP | Protocol::ICMPV6 => {
+            let echo: &[u8; 8] = captured.first_chunk()?;
+            let is_echo = match ip {
+                Ip::V4(_) => protocol == Protocol::ICMP && matches!(echo[0], 0 | 8),
+                Ip::V6(_) => protocol == Protocol::ICMPV6 && matches!(echo[0], 128 | 129),
+            };
+            if !is_echo {
+                return None;
+            }
+            (Segment::Echo(echo), 8, length.checked_sub(8)?)
+        }
         _ => return None,
     };
     Some(Plain { ip, segment, network, vlan, header, payload })
@@ -138,9 +152,11 @@ fn addresses(ip: &[u8; IPV6_HEADER]) -> [u128; 2] {
 impl<'a> Plain<'a> {
     #[inline]
     pub(crate) fn protocol(&self) -> Protocol {
-        match self.segment {
-            Segment::Tcp(_) => Protocol::TCP,
-            Segment::Udp(_) => Protocol::UDP,
+        match (self.segment, self.ip) {
+            (Segment::Tcp(_), _) => Protocol::TCP,
+            (Segment::Udp(_), _) => Protocol::UDP,
+            (Segment::Echo(_), Ip::V4(_)) => Protocol::ICMP,
+            (Segment::Echo(_), Ip::V6(_)) => Protocol::ICMPV6,
         }
     }
 
@@ -158,12 +174,13 @@ impl<'a> Plain<'a> {
         Some(Service { address, protocol: Protocol::TCP, port: u16::from_be_bytes([tcp[2], tcp[3]]) })
     }
 
-    /// Source and destination.
+    /// Source and destination; of an echo both ports are its identifier, as in [`crate::flow`].
     #[inline]
     pub(crate) fn ends(&self) -> PlainEnds {
         let ports = match self.segment {
             Segment::Tcp(tcp) => [tcp[0], tcp[1], tcp[2], tcp[3]],
             Segment::Udp(udp) => [udp[0], udp[1], udp[2], udp[3]],
+            Segment::Echo(echo) => [echo[4], echo[5], echo[4], echo[5]],
         };
         let source_port = u16::from_be_bytes([ports[0], ports[1]]);
         let destination_port = u16::from_be_bytes([ports[2], ports[3]]);
@@ -210,6 +227,14 @@ impl<'a> Plain<'a> {
                 destination_port: u16::from_be_bytes([udp[2], udp[3]]),
                 payload_length,
             }),
+            Segment::Echo(echo) => {
+                let identifier = u16::from_be_bytes([echo[4], echo[5]]);
+                let meaning = match echo[0] {
+                    8 | 128 => IcmpMeaning::EchoRequest { identifier },
+                    _ => IcmpMeaning::EchoReply { identifier },
+                };
+                Transport::Icmp(Icmp { kind: echo[0], code: echo[1], meaning })
+            }
         };
         let (protocol, ip_length, vlan) = (self.protocol(), self.ip_length(), self.vlan);
         Header { source, destination, protocol, ttl, ip_length, vlan, tunnel: None, transport }

@@ -224,7 +224,7 @@ proptest! {
     /// Whatever became of a packet: the straight line reads it as the walk through the layers does, or not at all.
     #[test]
     fn a_plain_packet_is_read_as_any_other(
-        kind in 0usize..8,
+        kind in 0usize..10,
         damage in proptest::collection::vec((0usize..90, any::<u8>()), 0..4),
         trailing in proptest::collection::vec(any::<u8>(), 0..20),
         cut in proptest::option::of(0usize..110),
@@ -246,7 +246,9 @@ proptest! {
             4 => ethernet([0x86, 0xdd], &mapped),
             5 => tag(&syn()),
             6 => tag(&ethernet([0x86, 0xdd], &ipv6(6, &[], tcp))),
-            _ => ethernet([0x86, 0xdd], &ipv6(43, &[6, 0, 0, 0, 0, 0, 0, 0], tcp)),
+            7 => ethernet([0x86, 0xdd], &ipv6(43, &[6, 0, 0, 0, 0, 0, 0, 0], tcp)),
+            8 => ethernet([0x08, 0x00], &[&over_udp[..9], &[1], &over_udp[10..20], &[8], &udp[1..]].concat()),
+            _ => ethernet([0x86, 0xdd], &ipv6(58, &[], &[&[129], &udp[1..]].concat())),
         };
         prop_assert_eq!(plain(&frame, LinkType::Ethernet).is_some(), !matches!(kind, 4 | 7));
         for (at, value) in damage {

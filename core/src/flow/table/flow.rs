@@ -106,7 +106,7 @@ impl Flow {
             {
                 tcp.sequence
             }
-            (Begin::Datagram, Transport::Udp(udp)) if !beginning.reversed => udp.payload_length,
+            (Begin::Datagram, _) if !beginning.reversed => datagram_payload(header),
             _ => return false,
         };
         self.first = first;
@@ -189,5 +189,21 @@ impl Flow {
     #[inline]
     pub(super) fn is_two_way(&self) -> bool {
         self.connection.client.traffic.packets > 0 && self.connection.server.traffic.packets > 0
+    }
+}
+
+/// Bytes behind the transport header; TCP's are counted by their numbers.
+#[inline]
+pub(super) fn datagram_payload(header: &Header) -> u32 {
+    /// IP headers without options, and the header of an ICMP message.
+    const HEADERS: (u32, u32, u32) = (20, 40, 8);
+    match &header.transport {
+        Transport::Udp(udp) => udp.payload_length,
+        Transport::Icmp(_) => {
+            let ip = if header.source.is_ipv4() { HEADERS.0 } else { HEADERS.1 };
+            header.ip_length.saturating_sub(ip + HEADERS.2)
+        }
+        Transport::Sctp(sctp) => sctp.payload_length,
+        Transport::Tcp(_) | Transport::Fragment(_) | Transport::Other => 0,
     }
 }

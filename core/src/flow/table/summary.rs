@@ -1,6 +1,6 @@
 //! What is told of a flow.
 
-use super::{Flow, lane};
+use super::{Flow, flow::datagram_payload, lane};
 use crate::{
     flow::{
         conn_state::ConnState,
@@ -12,7 +12,7 @@ use crate::{
     },
     lanes::Slot,
     net::Protocol,
-    packet::{Header, TcpFlags, Transport, Tunnel, Tuple},
+    packet::{Header, TcpFlags, Tunnel, Tuple},
 };
 
 impl Flow {
@@ -22,7 +22,7 @@ impl Flow {
         let traffic = if to_server { &mut client.traffic } else { &mut server.traffic };
         traffic.packets += 1;
         traffic.bytes += u64::from(header.ip_length);
-        traffic.payload += datagram_payload(header);
+        traffic.payload += u64::from(datagram_payload(header));
         traffic.flags = traffic.flags | flags;
     }
 
@@ -61,22 +61,6 @@ impl Flow {
 #[inline]
 pub(super) fn id_of(slot: Slot, flow: &Flow) -> FlowId {
     FlowId::new(slot.number(), flow.generation)
-}
-
-/// Bytes behind the transport header; TCP's are counted by their numbers.
-#[inline]
-fn datagram_payload(header: &Header) -> u64 {
-    /// IP headers without options, and the header of an ICMP message.
-    const HEADERS: (u32, u32, u32) = (20, 40, 8);
-    match &header.transport {
-        Transport::Udp(udp) => u64::from(udp.payload_length),
-        Transport::Icmp(_) => {
-            let ip = if header.source.is_ipv4() { HEADERS.0 } else { HEADERS.1 };
-            u64::from(header.ip_length.saturating_sub(ip + HEADERS.2))
-        }
-        Transport::Sctp(sctp) => u64::from(sctp.payload_length),
-        Transport::Tcp(_) | Transport::Fragment(_) | Transport::Other => 0,
-    }
 }
 
 pub(super) fn summary(
