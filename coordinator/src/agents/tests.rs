@@ -91,7 +91,8 @@ fn what_is_new_is_told_and_what_was_stopped_is_summed_over_the_connected() {
     let effects = agents.effects(decision, None, 0);
     assert!(effects.iter().any(|effect| effect.stopped == (5, 300)), "{effects:?}");
     let shown = agents.local_state(false).agents;
-    assert_eq!(shown[0].not_effective, ["packets do not meet our rules: no hook"]);
+    let r1 = shown.iter().find(|agent| agent.id == "r1").unwrap();
+    assert_eq!(r1.not_effective, ["packets do not meet our rules: no hook"]);
     drop(connections);
     assert_eq!(agents.stopped(&[decision].into()), []);
 }
